@@ -1,0 +1,166 @@
+"""Bytes <-> frames, and the one JSON seam.
+
+Knows: SSE and NDJSON framing, JSON as Go's encoder writes it. Must not know: what a frame means.
+
+Two bounds hold everywhere: a frame longer than MAX_FRAME raises FrameTooLong, so an upstream cannot fill memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+MAX_FRAME = 32 * 1024 * 1024  # bytes; a base64 picture in one frame is the largest honest one
+
+
+_decoder = msgspec.json.Decoder()
+_encoder = msgspec.json.Encoder()
+
+
+class BadJSON(ValueError):
+    """The bytes are not one JSON value (or one nested too deeply to be honest)."""
+
+
+def loads(data: bytes | str) -> Any:
+    """JSON -> dict, list, str, int, float, bool or None. Raises BadJSON."""
+    try:
+        return _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadJSON(str(error)) from None
+
+
+def dumps(value: Any) -> bytes:
+    """Compact UTF-8 JSON."""
+    return _encoder.encode(value)
+
+
+# Go's encoder escapes these five so that JSON may stand inside HTML and JavaScript; U+0085 is ours: raw, it makes
+# ollama-python's line reader cut a line in two (clients.md, 0.4). None of them can occur outside a JSON string, so
+# whole documents and whole bursts of lines can be escaped at once.
+_GO = (
+    (b"<", b"\\u003c"),
+    (b">", b"\\u003e"),
+    (b"&", b"\\u0026"),
+    ("\u2028".encode(), b"\\u2028"),
+    ("\u2029".encode(), b"\\u2029"),
+    ("\u0085".encode(), b"\\u0085"),
+)
+
+
+def go_escape(document: bytes) -> bytes:
+    """JSON text -> the same JSON with the characters escaped that Go escapes (and U+0085)."""
+    for raw, escaped in _GO:
+        if raw in document:
+            document = document.replace(raw, escaped)
+    return document
+
+
+def go_dumps(value: Any) -> bytes:
+    """Compact JSON as Go's encoding/json writes it."""
+    return go_escape(_encoder.encode(value))
+
+
+def json_string(text: str) -> bytes:
+    """A JSON string literal, not yet go_escaped: for frames put together from a prefix and a suffix."""
+    return _encoder.encode(text)
+
+
+class FrameTooLong(ValueError):
+    """One frame grew beyond MAX_FRAME bytes."""
+
+
+class Lines:
+    """NDJSON reader: bytes in, complete lines out (without line end, blank lines dropped)."""
+
+    __slots__ = ("_rest", "limit")
+
+    def __init__(self, limit: int = MAX_FRAME) -> None:
+        self._rest = b""
+        self.limit = limit
+
+    def feed(self, data: bytes) -> list[bytes]:
+        lines = (self._rest + data if self._rest else data).split(b"\n")
+        self._rest = lines.pop()
+        if len(self._rest) > self.limit:
+            raise FrameTooLong
+        return [line for line in lines if line and not line.isspace()]
+
+    def end(self) -> list[bytes]:
+        """What is left at the end of the stream: a last line without line end, or nothing."""
+        rest, self._rest = self._rest.strip(), b""
+        return [rest] if rest else []
+
+
+class ServerSentEvents:
+    """SSE reader: bytes in, `(event name or None, data)` out.
+
+    Accepts LF, CRLF and CR line ends, comments, `data:` with or without a blank, several data lines an event, a byte
+    order mark, and a last event without its blank line (`end`). An event without data is dropped, as the standard says;
+    so is an empty `data:` line, which some servers send as a keep-alive.
+    """
+
+    __slots__ = ("_rest", "_name", "_data", "_first", "limit")
+
+    def __init__(self, limit: int = MAX_FRAME) -> None:
+        self._rest = b""
+        self._name: str | None = None
+        self._data: list[bytes] = []
+        self._first = True
+        self.limit = limit
+
+    def feed(self, data: bytes) -> list[tuple[str | None, bytes]]:
+        if self._first:
+            data = self._rest + data
+            self._rest = b""
+            if len(data) < 3 and b"\xef\xbb\xbf".startswith(data):
+                self._rest = data
+                return []
+            self._first = False
+            data = data.removeprefix(b"\xef\xbb\xbf")
+        elif self._rest:
+            data = self._rest + data
+            self._rest = b""
+        if b"\r" in data:
+            # A CR at the very end may be half of a CRLF: keep it back.
+            if data.endswith(b"\r"):
+                data, self._rest = data[:-1], b"\r"
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        lines = data.split(b"\n")
+        self._rest = lines.pop() + self._rest
+        if len(self._rest) > self.limit:
+            raise FrameTooLong
+        frames: list[tuple[str | None, bytes]] = []
+        for line in lines:
+            if line:
+                if line.startswith(b"data:"):
+                    self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+                elif line.startswith(b"event:"):
+                    self._name = line[6:].strip().decode("utf-8", "replace")
+                elif line == b"data":
+                    self._data.append(b"")
+            elif self._data or self._name is not None:
+                self._close(frames)
+        if len(self._data) > 1 and sum(map(len, self._data)) > self.limit:
+            raise FrameTooLong
+        return frames
+
+    def _close(self, frames: list[tuple[str | None, bytes]]) -> None:
+        data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+        if data:
+            frames.append((self._name, data))
+        self._data = []
+        self._name = None
+
+    def end(self) -> list[tuple[str | None, bytes]]:
+        """The last event, if the stream ended without the blank line after it."""
+        frames = self.feed(b"\n") if self._rest else []
+        self._close(frames)
+        return frames
+
+
+def sse(data: bytes, event: str | None = None) -> bytes:
+    """One SSE event. `data` must hold no line end (JSON never does)."""
+    if event is None:
+        return b"data: " + data + b"\n\n"
+    return b"event: " + event.encode() + b"\ndata: " + data + b"\n\n"

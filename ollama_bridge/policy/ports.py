@@ -1,0 +1,60 @@
+"""What the pipeline needs of the layers around it, named by the pipeline and put in by `app`.
+
+Knows: the shapes of those ports. Must not know: aiohttp, sockets, files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..dialects.base import Answer, Dialect
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request of a client, whole. `body` is the decoded (un-zstd-ed) HTTP body; the pipeline sets it to b"" once
+    it has been read, so that it does not live while the answer streams. `headers` have lower-case names."""
+
+    dialect: Dialect
+    kind: str  # Endpoint kind
+    path: str
+    body: bytes
+    headers: Mapping[str, str]
+    request_id: str
+    started_ns: int  # time.perf_counter_ns() when the request had come in
+    notes: dict[str, str] = field(default_factory=dict)  # X-Bridge-* headers of the answer
+
+
+class ClientGone(Exception):
+    """The client closed the connection; writing is pointless."""
+
+
+class Sink(Protocol):
+    """Where an answer goes. Exactly one of `answer` or `start … finish` is used. Headers of Exchange.notes and the
+    X-Request-ID are added by the sink. `answer`, `start`, `write` and `finish` raise ClientGone."""
+
+    started: bool  # status and headers are out
+
+    async def answer(self, answer: Answer) -> None: ...
+
+    async def start(self, content_type: str, headers: Mapping[str, str]) -> None:
+        """Status 200 and headers of a stream."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Bytes of the stream as one chunk; waits while the client reads slowly, within a limit."""
+        ...
+
+    def beat(self, data: bytes) -> None:
+        """A heart-beat: a few bytes, dropped when the client is not reading. Never waits, never raises."""
+        ...
+
+    async def finish(self) -> None:
+        """Clean end of the stream (the terminating chunk)."""
+        ...
+
+    def abort(self) -> None:
+        """Unclean end: the connection is closed without the terminating chunk."""
+        ...

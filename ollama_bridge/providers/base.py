@@ -1,0 +1,94 @@
+"""What a provider is: one configured account, reached through one SDK or client. An authenticated transport only.
+
+Knows: how a call goes out and bytes come back. Must not know: policy, translation, which client asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ..dialects.base import Profile
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. connect: to open a connection. first_byte: until the answer's headers. first_token: until the first
+    content of a stream. idle: longest silence inside a stream. total: the whole call. The middle three hold for
+    streams only. 0 switches one off."""
+
+    connect: float = 5.0
+    first_byte: float = 60.0
+    first_token: float = 120.0
+    idle: float = 120.0
+    total: float = 600.0
+
+
+@dataclass(slots=True)
+class Call:
+    """One attempt. `kind` is an Endpoint kind of the provider's dialect; `body` either the value to encode or bytes
+    to send as they are. `request_id` is ours, for the log."""
+
+    kind: str
+    body: dict[str, Any] | bytes
+    stream: bool
+    timeouts: Timeouts
+    request_id: str = ""
+
+
+class Upstream(Protocol):
+    """An answer with a status below 400, body not yet read."""
+
+    status: int
+    headers: Mapping[str, str]  # lower-case names
+
+    async def read(self) -> bytes:
+        """All that has arrived, at least one byte; b"" at the end. Safe to cancel: nothing is lost. Raises GatewayError
+        when the connection breaks."""
+        ...
+
+    async def body(self, limit: int) -> bytes:
+        """The rest, whole. Raises GatewayError when it is longer than `limit` bytes or breaks off."""
+        ...
+
+    def close(self) -> None:
+        """Done with it. Mid-stream this closes the connection at once, so that the provider stops. Idempotent."""
+        ...
+
+
+@dataclass(slots=True)
+class ListedModel:
+    """A model in a provider's own catalogue. `None` is "not told". `raw` are the provider's own words for it."""
+
+    id: str
+    context_length: int | None = None
+    max_output: int | None = None
+    capabilities: frozenset[str] | None = None
+    created: int | None = None
+    embedding_length: int | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Provider(Protocol):
+    """`name` is the configured name, `kind` the word of the config, `dialect` the wire it speaks. `local`: requests to
+    it do not leave our machines. `off` is None, or the sentence that says why it cannot be used and what to do."""
+
+    name: str
+    kind: str
+    dialect: str
+    local: bool
+    off: str | None
+    base_url: str
+    profile: Profile
+
+    async def open(self, call: Call) -> Upstream:
+        """Raises UpstreamRefused for a status of 400 or above, GatewayError when nothing came back. Cancelling it
+        closes the connection."""
+        ...
+
+    async def models(self) -> list[ListedModel]:
+        """The provider's own catalogue. Raises as `open` does."""
+        ...
+
+    async def close(self) -> None: ...
