@@ -100,7 +100,10 @@ def unreachable(provider: str, why: str) -> GatewayError:
 
 def timed_out(provider: str, what: str, seconds: float) -> GatewayError:
     return GatewayError(
-        f"provider '{provider}' sent no {what} within {seconds:g} s", status=504, scope=Scope.PROVIDER, provider=provider
+        f"provider '{provider}' sent no {what} within {seconds:g} s",
+        status=504,
+        scope=Scope.PROVIDER,
+        provider=provider,
     )
 
 
@@ -158,7 +161,11 @@ def classify(provider: str, status: int, error: WireError, model: str, upstream_
             upstream_id=upstream_id, upstream_status=status, **more,  # type: ignore[arg-type]
         )  # fmt: skip
 
-    if status in (401, 402, 403) or (status == 429 and _CREDIT.search(said)) or (status == 400 and _BAD_KEY.search(said)):
+    if (
+        status in (401, 402, 403)
+        or (status == 429 and _CREDIT.search(said))
+        or (status == 400 and _BAD_KEY.search(said))
+    ):
         if _FILTER.search(said) and status == 403:
             return make(words, 400, Scope.CALLER, code=CONTENT_FILTER)
         return make(f"provider '{provider}' refused our key or account ({status}): {words}", 502, Scope.KEY)

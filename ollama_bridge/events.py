@@ -3,7 +3,7 @@
 Knows: order and meaning of events. Must not know: frames, bytes, any wire.
 
 Order: Start, then for each block BlockStart, Delta*, BlockEnd (blocks may be open side by side: parallel tool calls),
-then Finish once. `Failed` may come at any point and ends the stream; a stream that ends without Finish or Failed was cut.
+then Finish once. `Failed` may come at any point and ends the stream; one that ends without Finish or Failed was cut.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class BlockStart(msgspec.Struct):
 
 
 class Delta(msgspec.Struct):
-    """A piece of the block: text, thought, or JSON text of tool arguments. May be empty when it only carries logprobs."""
+    """A piece of the block: text, thought, or JSON text of arguments. May be empty when it only carries logprobs."""
 
     index: int
     kind: Kind

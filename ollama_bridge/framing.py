@@ -100,7 +100,7 @@ class ServerSentEvents:
     so is an empty `data:` line, which some servers send as a keep-alive.
     """
 
-    __slots__ = ("_rest", "_name", "_data", "_first", "limit")
+    __slots__ = ("_data", "_first", "_name", "_rest", "limit")
 
     def __init__(self, limit: int = MAX_FRAME) -> None:
         self._rest = b""

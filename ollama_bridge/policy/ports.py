@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..dialects.base import Answer, Dialect
+from ..providers.base import Upstream
 
 
 @dataclass(slots=True)
@@ -57,4 +58,38 @@ class Sink(Protocol):
 
     def abort(self) -> None:
         """Unclean end: the connection is closed without the terminating chunk."""
+        ...
+
+
+class Residency(Protocol):
+    """Which models count as loaded: what /api/ps shows. Seconds; a negative keep_alive is for ever, None leaves the
+    current one (or the default)."""
+
+    def touch(self, name: str, keep_alive: float | None, num_ctx: int | None) -> None: ...
+
+    def unload(self, name: str) -> None: ...
+
+
+class Log(Protocol):
+    """A structured logger. Keyword values are never prompts, keys or answers."""
+
+    def info(self, event: str, **values: object) -> object: ...
+
+    def warning(self, event: str, **values: object) -> object: ...
+
+    def error(self, event: str, **values: object) -> object: ...
+
+
+class Capture(Protocol):
+    """Keeps what came in, what was sent upstream and what came back, per request id. For finding out why an answer
+    is odd; off unless asked for."""
+
+    def inbound(self, request_id: str, path: str, body: bytes) -> None: ...
+
+    def sent(self, request_id: str, attempt: int, provider: str, kind: str, body: bytes) -> None: ...
+
+    def received(self, request_id: str, attempt: int, data: bytes) -> None: ...
+
+    def watch(self, request_id: str, attempt: int, upstream: Upstream) -> Upstream:
+        """The same answer, each byte of it kept as it is read."""
         ...

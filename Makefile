@@ -1,0 +1,45 @@
+# One interface for people and CI. PYTHON may name another interpreter (3.11 or newer).
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: run test test-real lint typecheck bench lock clean
+
+run: $(VENV)/.runs                       ## install what runs, start the gateway
+	$(BIN)/python start_gateway.py $(ARGS)
+
+test: $(VENV)/.tests                     ## everything a fresh machine can do, in under 5 minutes
+	$(BIN)/python -m pytest -q $(ARGS)
+
+test-real: $(VENV)/.tests                ## against real programs: llama.cpp's server, the ollama program
+	$(BIN)/python -m pip install -q -r requirements-real.txt
+	$(BIN)/python -m pytest -q -s tests/real $(ARGS)
+
+lint: $(VENV)/.tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+typecheck: $(VENV)/.tests
+	$(BIN)/mypy
+
+bench: $(VENV)/.tests                    ## cost a request and a token, against references in the same run
+	$(BIN)/python bench/run.py $(ARGS)
+
+lock:                                    ## pins requirements*.txt anew, with hashes
+	$(BIN)/python -m pip install -q pip-tools
+	$(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe -o requirements.txt pyproject.toml
+	$(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe -o requirements-dev.txt requirements-dev.in
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runs: requirements.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q --require-hashes -r requirements.txt
+	touch $@
+
+$(VENV)/.tests: requirements-dev.txt requirements.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q --require-hashes -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,348 @@
+"""What the file says, the presets and the environment -> one Config.
+
+Knows: which provider is configured, where its key comes from, what a target means, the bind rule (product.md 4). Must
+not know: YAML, pydantic's errors, the network: nothing is asked or resolved here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from platformdirs import user_data_path
+from pydantic import SecretStr
+
+from ..dialects.base import Profile
+from ..providers.addresses import is_public, stays_here
+from ..providers.base import Timeouts
+from ..providers.presets import PRESETS, Preset
+from .problems import Marks, Place, Problem, nearest
+from .schema import (
+    UNSUPPORTED_KINDS,
+    File,
+    ModelEntry,
+    ProviderEntry,
+    Quirks,
+    Server,
+    TimeoutsEntry,
+    clean_key,
+    clean_url,
+    is_origin,
+    unsupported_kind,
+)
+from .settings import Config, ModelConfig, ProviderConfig, Target
+from .source import Environment
+from .units import Address, parse_address
+
+_PROVIDER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+_PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_ALIAS = re.compile(rf"{_PART}(?:/{_PART}){{0,3}}(?::[A-Za-z0-9_.-]+)?")
+
+_ECHO_TAKES = frozenset({"kind", "drop_tools"})
+
+
+@dataclass(slots=True)
+class Assembly:
+    """One go at it. `folder` is what relative paths of the file start from."""
+
+    file: File
+    marks: Marks
+    environment: Environment
+    folder: Path
+    problems: list[Problem] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
+
+    def config(self, source: Path | None, listen: str | None, capture: Path | None) -> Config:
+        """The whole of it. What is wrong is in `problems` afterwards; the result is then not to be used."""
+        timeouts = _over(Timeouts(), self.file.timeouts)
+        server = self._server(listen)
+        providers = self._providers(timeouts, server.listen)
+        models = self._models(providers)
+        if capture is None and self.file.debug.capture is not None:
+            capture = self._path(self.file.debug.capture)
+        state_dir = self.file.state_dir
+        return Config(
+            server=server,
+            defaults=self.file.defaults,
+            providers=providers,
+            models=models,
+            timeouts=timeouts,
+            state_dir=self._path(state_dir) if state_dir else user_data_path("ollama-bridge", appauthor=False),
+            capture=capture,
+            strict_parameters=self.file.strict_parameters,
+            source=source,
+            warnings=tuple(self.warnings),
+        )
+
+    def _wrong(self, place: Place, message: str) -> None:
+        self.problems.append(self.marks.problem(place, message))
+
+    def _path(self, path: Path) -> Path:
+        return self.folder / path.expanduser()
+
+    def _variable(self, name: str) -> str | None:
+        try:
+            return self.environment.get(name) or None
+        except ValueError as error:
+            self.problems.append(Problem("", str(error)))
+            return None
+
+    # -- server ---------------------------------------------------------------------------------------------------
+    def _server(self, listen: str | None) -> Server:
+        server = self.file.server
+        origins = dict.fromkeys(server.origins)
+        for word in (self._variable("OLLAMA_ORIGINS") or "").split(","):
+            if word.strip() and not is_origin(word.strip()):
+                self.problems.append(Problem("OLLAMA_ORIGINS", "expected origins such as https://chat.example.com"))
+            elif word.strip():
+                origins[word.strip()] = None
+        address = server.listen
+        if listen is not None:
+            try:
+                address = parse_address(listen)
+            except ValueError as error:
+                self.problems.append(Problem("HOST:PORT", f"{error}, not '{listen}'"))
+        self._bind(server, address, asked=listen is not None)
+        return server.model_copy(update={"listen": address, "origins": tuple(origins)})
+
+    def _bind(self, server: Server, address: Address, *, asked: bool) -> None:
+        """The bind rule (product.md 4). `asked`: the address was given on the command line."""
+        if address.loopback or server.api_key is not None or server.open:
+            return
+        if not asked:
+            self._wrong(
+                ("server", "listen"),
+                f"{address} can be reached from other machines and there is no key: "
+                "set server.api_key, or server.open: true to let everybody in",
+            )
+            return
+        self.warnings.append(
+            f"{address} can be reached from other machines and there is no key: whoever reaches it uses your providers "
+            "at your cost. A key is asked for with this line in .env or the environment:\n"
+            "    API_KEY=<a long random text>\n"
+            "and this one in config.yaml under server: (the shipped file has it)\n"
+            "    api_key: ${API_KEY:-}"
+        )
+
+    # -- providers ------------------------------------------------------------------------------------------------
+    def _providers(self, timeouts: Timeouts, listen: Address) -> dict[str, ProviderConfig]:
+        """In the order of the file, then the presets that have a key or could have one. A preset that needs none (a
+        server on this machine) is there only when the file or a target names it; `ollama` and `echo` always are."""
+        entries = dict(self.file.providers)
+        named = {split[0] for entry in self.file.models.values() for split in map(_split, _targets(entry)) if split}
+        for name, preset in PRESETS.items():
+            wanted = preset.needs_key or name in named or name in ("ollama", "echo")
+            if name not in entries and (wanted or any(self._variable(key) for key in preset.keys)):
+                entries[name] = ProviderEntry()
+        providers = {}
+        for name, entry in entries.items():
+            provider = self._provider(name, entry, timeouts, listen)
+            if provider is not None:
+                providers[name] = provider
+        return providers
+
+    def _provider(self, name: str, entry: ProviderEntry, timeouts: Timeouts, listen: Address) -> ProviderConfig | None:
+        place = ("providers", name)
+        preset = PRESETS.get(name)
+        if not _PROVIDER_NAME.fullmatch(name):
+            self._wrong(place, "a provider's name is made of small letters, digits and . _ -")
+            return None
+        if preset is None and entry.kind is None:
+            if name in UNSUPPORTED_KINDS:
+                self._wrong(place, unsupported_kind(name))
+            else:
+                near = nearest(name, PRESETS)
+                self._wrong(place, f"is no preset: say its kind (openai, ollama or echo) and base_url{near}")
+            return None
+        kind = entry.kind or (preset.kind if preset else "")
+        if preset is not None and preset.kind != kind:
+            preset = None  # only the name is the same
+        self._refuse_unused(place, kind, entry)
+        if kind == "echo":
+            return ProviderConfig(name, kind, "", local=True, drop_tools=entry.drop_tools)
+        base_url = self._base_url(place, kind, entry, preset)
+        key, key_source = self._key(entry, preset)
+        off, remedy = self._off(name, preset, base_url, key, listen)
+        return ProviderConfig(
+            name=name,
+            kind=kind,
+            base_url=base_url,
+            api_key=key,
+            key_source=key_source,
+            local=self._local(place, entry, preset, base_url),
+            off=off,
+            remedy=remedy,
+            headers=entry.headers,
+            timeouts=_over(timeouts, entry.timeouts),
+            profile=_profile(preset.profile if preset else Profile(), entry.quirks),
+            patterns=entry.patterns,
+            drop_tools=entry.drop_tools,
+        )
+
+    def _refuse_unused(self, place: Place, kind: str, entry: ProviderEntry) -> None:
+        """A key that has no meaning for this kind is an error: nothing in the file is ignored."""
+        for name in sorted(entry.model_fields_set):
+            if (kind == "echo" and name not in _ECHO_TAKES) or (kind == "ollama" and name == "quirks"):
+                key = ProviderEntry.model_fields[name].alias or name
+                self._wrong((*place, key), f"a provider of kind {kind} takes no '{key}'; remove it")
+
+    def _base_url(self, place: Place, kind: str, entry: ProviderEntry, preset: Preset | None) -> str:
+        if entry.base_url is not None:
+            return entry.base_url
+        if place == ("providers", "ollama") and (given := self._variable("OLLAMA_BASE_URL")):
+            try:
+                return clean_url(given)
+            except ValueError as error:
+                self.problems.append(Problem("OLLAMA_BASE_URL", str(error)))
+                return ""
+        if preset is None:
+            self._wrong((*place, "base_url"), f"is missing: a provider of kind {kind} needs one")
+            return ""
+        return preset.base_url.rstrip("/")
+
+    def _key(self, entry: ProviderEntry, preset: Preset | None) -> tuple[SecretStr | None, str | None]:
+        """The file's key, else the first of the preset's variables that is set -> (key, where it came from)."""
+        if entry.api_key is not None:
+            return entry.api_key, "the file"
+        for name in preset.keys if preset else ():
+            value = self._variable(name)
+            try:
+                key = clean_key(value or "")
+            except ValueError as error:
+                self.problems.append(Problem(name, str(error)))
+                continue
+            if key is not None:
+                return key, name
+        return None, None
+
+    def _off(
+        self, name: str, preset: Preset | None, base_url: str, key: SecretStr | None, listen: Address
+    ) -> tuple[str | None, str | None]:
+        """-> (why the provider cannot be used, what would turn it on), None twice when it is on."""
+        if not base_url:
+            why, remedy = "has no address", f"set providers.{name}.base_url in config.yaml"
+        elif preset is not None and preset.needs_key and key is None:
+            why, remedy = "has no key", f"set {preset.keys[0]}"
+        elif _is_self(base_url, listen):
+            variable = "OLLAMA_BASE_URL" if name == "ollama" else f"providers.{name}.base_url in config.yaml"
+            why, remedy = "points at this gateway itself", f"set {variable}"
+        else:
+            return None, None
+        return f"provider '{name}' {why}: {remedy}", remedy
+
+    def _local(self, place: Place, entry: ProviderEntry, preset: Preset | None, base_url: str) -> bool:
+        """Whether what is sent there stays on our machines. Saying so of a public address is an error; what a preset
+        says of itself holds only for a private address."""
+        if entry.local and _leaves(base_url):
+            self._wrong((*place, "local"), "the address is public: what is sent there leaves your machines")
+        if entry.local is not None:
+            return entry.local
+        return preset is not None and preset.local and stays_here(base_url)
+
+    # -- models ---------------------------------------------------------------------------------------------------
+    def _models(self, providers: dict[str, ProviderConfig]) -> dict[str, ModelConfig]:
+        models: dict[str, ModelConfig] = {}
+        seen: dict[str, str] = {}
+        for name, entry in self.file.models.items():
+            place = ("models", name)
+            if not _ALIAS.fullmatch(name):
+                self._wrong(place, "a model's name is made of letters, digits and . _ - with / and one : between")
+                continue
+            same = seen.setdefault(name.casefold().removesuffix(":latest"), name)
+            if same != name:
+                self._wrong(place, f"is the same name as '{same}' to Ollama's clients")
+                continue
+            targets = [self._target(place, index, text, entry, providers) for index, text in enumerate(_targets(entry))]
+            found = tuple(target for target in targets if target is not None)
+            models[name] = ModelConfig(
+                name=name,
+                targets=found,
+                system=entry.system,
+                temperature=entry.temperature,
+                max_tokens=entry.max_tokens,
+                think=entry.think,
+                keep_alive=entry.keep_alive,
+                options=_options(entry),
+                capabilities=entry.capabilities,
+                context_length=entry.context_length,
+                max_output=entry.max_output,
+                embedding_length=entry.embedding_length,
+                drop_tools=_first(entry.drop_tools, any(providers[target.provider].drop_tools for target in found)),
+                strict_parameters=_first(entry.strict_parameters, self.file.strict_parameters),
+            )
+        return models
+
+    def _target(
+        self, alias: Place, index: int, text: str, entry: ModelEntry, providers: dict[str, ProviderConfig]
+    ) -> Target | None:
+        place = (*alias, "provider") if entry.provider else self.marks.written((*alias, "targets", index))
+        split = _split(text)
+        if split is None:
+            self._wrong(place, f"expected provider/model, not '{text}'")
+            return None
+        name, model = split
+        provider = providers.get(name)
+        if provider is not None:
+            return Target(name, model, _over(provider.timeouts, entry.timeouts))
+        if name in self.file.providers:
+            return None  # reported at the provider itself
+        if name in UNSUPPORTED_KINDS:
+            self._wrong(place, unsupported_kind(name))
+        else:
+            self._wrong(place, f"no provider '{name}'{nearest(name, {*providers, *PRESETS})}")
+        return None
+
+
+def _targets(entry: ModelEntry) -> tuple[str, ...]:
+    return entry.targets if entry.targets is not None else (f"{entry.provider}/{entry.model}",)
+
+
+def _split(target: str) -> tuple[str, str] | None:
+    """`groq/llama` or `ollama:qwen2.5:7b` -> (provider, model), at the first / or :."""
+    match = re.fullmatch(r"([^/:\s]+)[/:](\S+)", target)
+    return (match[1].lower(), match[2]) if match else None
+
+
+def _first(own: bool | None, general: bool) -> bool:
+    return general if own is None else own
+
+
+def _over(general: Timeouts, entry: TimeoutsEntry) -> Timeouts:
+    return dataclasses.replace(general, **entry.model_dump(exclude_none=True))
+
+
+def _options(entry: ModelEntry) -> dict[str, Any]:
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in entry.options.model_dump(exclude_none=True).items()
+    }
+
+
+def _profile(profile: Profile, quirks: Quirks) -> Profile:
+    changes = {name: getattr(quirks, name) for name in quirks.model_fields_set}
+    if changes.get("thinking_in_history") == "none":
+        changes["thinking_in_history"] = None
+    return profile.with_(**changes)
+
+
+def _host(base_url: str) -> str:
+    return (urlsplit(base_url).hostname or "").rstrip(".")
+
+
+def _is_self(base_url: str, listen: Address) -> bool:
+    """Whether a provider's address is the one the gateway listens on: it would ask itself for ever."""
+    if urlsplit(base_url).port != listen.port:
+        return False
+    ours = listen.loopback or listen.host in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+    return (ours and Address(_host(base_url)).loopback) or _host(base_url) == listen.host
+
+
+def _leaves(base_url: str) -> bool:
+    """Whether the address is certainly beyond our machines: a public IP, or the host of a cloud preset. What any other
+    name resolves to is judged when a request is to go there."""
+    cloud = {_host(preset.base_url) for preset in PRESETS.values() if preset.base_url and not preset.local}
+    return is_public(_host(base_url)) or _host(base_url) in cloud

@@ -1,0 +1,91 @@
+"""The configuration as the rest of the program gets it: complete, checked, frozen.
+
+Knows: what was decided. Must not know: how the file spells it, where a value came from.
+
+Secrets are SecretStr: their repr and str are stars, `.get_secret_value()` gives them out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from ..dialects.base import Profile
+from ..providers.base import Timeouts
+from .schema import Defaults, Server
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderConfig:
+    """One provider. `off` is None, or the sentence that says why it cannot be used and what to do; `remedy` is its
+    second half alone (`set GROQ_API_KEY`). `key_source`: the variable or `the file` the key came from. `patterns` are
+    globs over upstream model names, for what is listed of a large catalogue; None: the provider's default."""
+
+    name: str
+    kind: str
+    base_url: str
+    api_key: SecretStr | None = None
+    key_source: str | None = None
+    local: bool = False
+    off: str | None = None
+    remedy: str | None = None
+    headers: Mapping[str, SecretStr] = field(default_factory=dict)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    profile: Profile = field(default_factory=Profile)
+    patterns: tuple[str, ...] | None = None
+    drop_tools: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One model of one provider, and the limits a call to it has."""
+
+    provider: str
+    model: str
+    timeouts: Timeouts
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """An alias. None is "the file does not say": the global default, discovery or the provider decides. `options` are
+    Ollama's under Ollama's names, without those that are None; `keep_alive` is in seconds, negative for ever.
+    `drop_tools` and `strict_parameters` are decided here (alias, else provider or file)."""
+
+    name: str
+    targets: tuple[Target, ...]
+    system: str | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    think: bool | str | None = None
+    keep_alive: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    capabilities: frozenset[str] | None = None
+    context_length: int | None = None
+    max_output: int | None = None
+    embedding_length: int | None = None
+    drop_tools: bool = False
+    strict_parameters: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything. `source` is the file, None for the packaged defaults; `capture` the folder of the capture, None for
+    none; `warnings` are sentences the operator must see at start."""
+
+    server: Server
+    defaults: Defaults
+    providers: Mapping[str, ProviderConfig]
+    models: Mapping[str, ModelConfig]
+    timeouts: Timeouts
+    state_dir: Path
+    capture: Path | None = None
+    strict_parameters: bool = False
+    source: Path | None = None
+    warnings: tuple[str, ...] = ()

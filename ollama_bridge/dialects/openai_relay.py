@@ -1,0 +1,243 @@
+"""Relay between an OpenAI client and an OpenAI provider: bytes as they are, with only the permitted edits.
+
+Knows: the model's name, the request for usage, and where a frame ends. Must not know: values, translation.
+
+    {"model":"fast","messages":[…],"stream":true}  ->  {"model":"llama-3.3-70b","messages":[…],"stream":true,
+                                                        "stream_options":{"include_usage":true}}
+    data: {…,"model":"llama-3.3-70b",…}            ->  data: {…,"model":"fast",…}
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from ..errors import GatewayError
+from ..framing import MAX_FRAME, BadJSON, dumps, json_string, loads
+from ..values import ChatRequest, EmbedRequest, Usage
+from .base import Moment
+from .openai_fields import DONE, failure_of, spoken, unusable, usage_of
+from .openai_stream import error_frame
+
+# For this gateway alone; no provider may see them.
+_OURS = ("privacy_mode", "task")
+# Ollama's own words, which some clients send here as well (clients.md 2, Goose); strict services refuse them, so a body
+# that holds one is translated.
+_OLLAMAS = ("options", "keep_alive", "think")
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def relay_request(body: bytes, model: str, request: ChatRequest | EmbedRequest) -> bytes | None:
+    """The client's own body for the provider: every other value keeps its bytes. None when that is not possible."""
+    try:
+        members = _members(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if any(name in members for name in _OLLAMAS):
+        return None
+    for name in _OURS:
+        members.pop(name, None)
+    members["model"] = msgspec.Raw(json_string(model))
+    if isinstance(request, ChatRequest) and request.stream:
+        given = loads(bytes(members["stream_options"])) if "stream_options" in members else None
+        options = given if isinstance(given, dict) else {}
+        if options.get("include_usage") is not True:
+            members["stream_options"] = msgspec.Raw(dumps({**options, "include_usage": True}))
+    return dumps(members)
+
+
+class _Envelope(msgspec.Struct):
+    """What of a whole reply concerns the relay."""
+
+    model: msgspec.Raw = msgspec.Raw(b"null")
+    error: Any = None
+    usage: Any = None
+    x_groq: Any = None
+    time_info: Any = None
+    timings: Any = None
+
+
+_envelope = msgspec.json.Decoder(_Envelope).decode
+
+
+def relay_reply(body: bytes, model: str) -> tuple[bytes, Usage]:
+    """A whole reply with the model's name put back. Raises GatewayError when it holds an error, or is no JSON object."""
+    try:
+        envelope = _envelope(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise unusable("sent a reply that is not a JSON object") from None
+    if envelope.error:
+        raise failure_of({"error": envelope.error})
+    return _renamed(body, bytes(envelope.model), json_string(model)), usage_of(msgspec.structs.asdict(envelope), Usage())
+
+
+def _renamed(body: bytes, theirs: bytes, ours: bytes) -> bytes:
+    """The first `"model": THEIRS` with our name. In JSON text an unescaped quote never stands inside a string, so what
+    matches is a member."""
+    if not theirs.startswith(b'"') or theirs == ours:
+        return body
+    found = re.search(rb'"model"\s*:\s*(?=' + re.escape(theirs) + rb")", body)
+    return body if found is None else body[: found.end()] + ours + body[found.end() + len(theirs) :]
+
+
+_BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
+
+
+class Tap:
+    """A stream relayed: whole frames as they came, the model's name put back, usage and errors seen on the way.
+
+    A plain frame is never decoded: once content has passed, a frame that has no finish reason, no usage and no error
+    only needs the name replaced. A frame with an error is not passed on but told by `error`: whoever pumps ends the
+    stream with `fail`. A frame with nothing but usage is swallowed when the client has not asked for it.
+    """
+
+    content_type = "text/event-stream"
+    headers: Mapping[str, str] = {}
+    heartbeat = b": \n\n"
+
+    def __init__(self, request: ChatRequest) -> None:
+        self.usage = Usage()
+        self.finished = False
+        self.content = False
+        self.error: GatewayError | None = None
+        self._ours = b'"model":' + json_string(request.model)
+        self._theirs = b""  # the model member as the provider writes it
+        self._tells_usage = request.include_usage
+        self._seen = False
+        self._rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        if self.error is not None:
+            return b""
+        if self._rest:
+            data = self._rest + data
+        if b"\r" in data:
+            frames, self._rest = _split(data)
+        else:
+            frames = data.split(b"\n\n")
+            self._rest = frames.pop()
+            frames = [frame + b"\n\n" for frame in frames]
+        out: list[bytes] = []
+        theirs, ours = self._theirs, self._ours
+        for frame in frames:
+            if self.content and theirs and theirs in frame and _is_plain(frame):
+                out.append(frame.replace(theirs, ours, 1))
+                continue
+            out.append(self._look(frame))
+            theirs = self._theirs
+            if self.error is not None:
+                break
+        if len(self._rest) > MAX_FRAME:
+            self.error = unusable(f"sent a frame of more than {MAX_FRAME} bytes")
+        return b"".join(out)
+
+    def end(self) -> bytes:
+        """A last frame without its blank line is passed on with one; half a frame is not."""
+        rest, self._rest = self._rest.strip(), b""
+        if not rest or self.error is not None:
+            return b""
+        if rest.startswith(b"{"):
+            self._whole(rest)
+            return b""
+        return self._look(rest + b"\n\n")
+
+    def fail(self, error: GatewayError, now: Moment) -> bytes:
+        return error_frame(error)
+
+    def _look(self, frame: bytes) -> bytes:
+        """A frame read whole. Gives back what is to be passed on."""
+        name, data = _payload(frame)
+        if not data:
+            return frame  # a comment, or a keep-alive
+        if data == DONE:
+            self.finished = self.finished or self._seen
+            return frame
+        try:
+            chunk = loads(data)
+        except BadJSON:
+            chunk = None
+        if name == b"error":
+            self.error = failure_of(data.decode("utf-8", "replace") if chunk is None else chunk)
+        elif not isinstance(chunk, dict):
+            if not self.finished:  # after the finish reason nothing of the answer can be lost any more
+                self.error = unusable("sent a frame that is not JSON")
+        elif chunk.get("error"):
+            self.error = failure_of(chunk)
+        elif self._meter(chunk):
+            return self._named(frame, chunk)
+        return b""
+
+    def _meter(self, chunk: dict[str, Any]) -> bool:
+        """Whether the frame is for the client."""
+        self.usage = usage_of(chunk, self.usage)
+        choices = chunk.get("choices")
+        if not isinstance(choices, list) or not choices:
+            return self._tells_usage or not chunk.get("usage") or choices is None
+        self._seen = True
+        for choice in choices:
+            if not isinstance(choice, dict):
+                continue
+            delta = choice.get("delta")
+            said = delta if isinstance(delta, dict) else {"content": choice.get("text")}
+            if spoken(said) or said.get("tool_calls") or said.get("function_call"):
+                self.content = True
+            finish = choice.get("finish_reason")
+            if finish == "error":
+                self.error = failure_of(choice)
+                return False
+            self.finished = self.finished or bool(finish)
+        return True
+
+    def _named(self, frame: bytes, chunk: dict[str, Any]) -> bytes:
+        for found in _MODEL.finditer(frame):
+            member = found[0]
+            if loads(b"{" + member + b"}")["model"] == chunk.get("model"):
+                self._theirs = member
+                return frame.replace(member, self._ours, 1)
+        return frame
+
+    def _whole(self, body: bytes) -> None:
+        """A stream request answered with one JSON object: an error in most cases; a reply cannot be passed on here."""
+        try:
+            relay_reply(body, "")
+        except GatewayError as error:
+            self.error = error
+        else:
+            self.error = unusable("answered a stream request with a whole reply")
+
+
+def _is_plain(frame: bytes) -> bool:
+    """Neither finish reason nor usage nor error. Inside a JSON string quotes are escaped, so only members match."""
+    if b'"error"' in frame:
+        return False
+    at = frame.find(b'"finish_reason"')
+    if at >= 0 and not frame.startswith(b":null", at + 15):
+        return False
+    at = frame.find(b'"usage"')
+    return at < 0 or frame.startswith(b":null", at + 7)
+
+
+def _split(data: bytes) -> tuple[list[bytes], bytes]:
+    """Frames with their blank lines, however those are written, and the rest."""
+    frames: list[bytes] = []
+    start = 0
+    for found in _BOUNDARY.finditer(data):
+        frames.append(data[start : found.end()])
+        start = found.end()
+    return frames, data[start:]
+
+
+def _payload(frame: bytes) -> tuple[bytes, bytes]:
+    """The event's name and its data."""
+    name, data = b"", []
+    for line in frame.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"):
+        if line.startswith(b"data:"):
+            data.append(line[5:].strip())
+        elif line.startswith(b"event:"):
+            name = line[6:].strip()
+    return name, b"\n".join(data)

@@ -1,0 +1,82 @@
+"""Keeps the catalog's knowledge of what providers list up to date, beside the answers and never in their way.
+
+Knows: when to ask again, and that a provider may be down. Must not know: wires; how a list is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+
+from .errors import GatewayError, UpstreamRefused
+from .policy.catalog import Catalog
+from .policy.ports import Log
+from .providers.base import Provider
+
+EVERY = 600.0  # seconds between two looks at a cloud catalogue
+FRESH = 2.0  # seconds a real Ollama's list is taken for current
+PATIENCE = 1.0  # seconds a listing waits for a real Ollama (Raycast gives 1.8 s for all: clients.md 4.4)
+LIMIT = 20.0  # seconds one catalogue may take
+
+
+class Discovery:
+    """`providers`: those that are on. Start it in the loop, `stop` it at the end."""
+
+    def __init__(self, catalog: Catalog, providers: Iterable[Provider], log: Log) -> None:
+        self._catalog = catalog
+        self._providers = list(providers)
+        self._log = log
+        self._background: asyncio.Task[None] | None = None
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._asked: dict[str, float] = {}
+        self._down: set[str] = set()
+
+    def start(self) -> None:
+        self._background = asyncio.create_task(self._keep_asking())
+
+    async def stop(self) -> None:
+        tasks = [task for task in [self._background, *self._asking.values()] if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _keep_asking(self) -> None:
+        while True:
+            await asyncio.gather(*(self._ask(provider) for provider in self._providers))
+            await asyncio.sleep(EVERY)
+
+    async def refresh(self) -> None:
+        """Brings the lists of real Ollamas up to date, waiting PATIENCE seconds at most. Never raises."""
+        now = time.monotonic()
+        due = [
+            self._ask(provider)
+            for provider in self._providers
+            if provider.kind == "ollama" and now - self._asked.get(provider.name, -FRESH) >= FRESH
+        ]
+        if due:
+            await asyncio.wait([asyncio.ensure_future(task) for task in due], timeout=PATIENCE)
+
+    def _ask(self, provider: Provider) -> asyncio.Task[None]:
+        """The running look at this provider, or a new one: two at a time would tell the same."""
+        task = self._asking.get(provider.name)
+        if task is None or task.done():
+            task = self._asking[provider.name] = asyncio.create_task(self._learn(provider))
+        return task
+
+    async def _learn(self, provider: Provider) -> None:
+        try:
+            async with asyncio.timeout(LIMIT):
+                listed = await provider.models()
+        except (GatewayError, UpstreamRefused, TimeoutError) as error:
+            self._asked[provider.name] = time.monotonic()
+            if provider.name not in self._down:
+                self._down.add(provider.name)
+                why = error.message if isinstance(error, GatewayError) else str(error) or "no answer in time"
+                self._log.warning("models not listed", provider=provider.name, why=why)
+            if provider.kind == "ollama":
+                self._catalog.learn(provider, [], time.time())
+            return
+        self._asked[provider.name] = time.monotonic()
+        self._down.discard(provider.name)
+        self._catalog.learn(provider, listed, time.time())

@@ -1,0 +1,124 @@
+"""The model library: what stands behind tags, show, ps and /v1/models. Answered from memory, never costs money.
+
+Knows: Ollama's rules for these four (ollama-protocol.md 2.9 to 2.11, 4.5). Must not know: HTTP servers, SDKs.
+
+A real Ollama's models are shown in its own words: its list is kept fresh beside (`refresh`), its `show` is forwarded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from ..dialects.base import Answer
+from ..dialects.gojson import Struct, decode
+from ..errors import MODEL_NOT_FOUND, MODEL_REQUIRED, GatewayError, Scope, refuse
+from ..framing import BadJSON, dumps, go_dumps, loads
+from ..policy.catalog import Catalog, Model
+from . import facts
+from .loaded import LoadedModels
+
+JSON_UTF8 = "application/json; charset=utf-8"
+JSON = "application/json"
+
+
+class RealOllama(Protocol):
+    """A real Ollama behind us. `status, content type, body`; raises GatewayError."""
+
+    name: str
+    off: str | None
+
+    async def get(self, path: str) -> tuple[int, str, bytes]: ...
+
+    async def post(self, path: str, body: bytes) -> tuple[int, str, bytes]: ...
+
+
+class Library:
+    """`refresh` brings a real Ollama's list up to date within a short bound and never raises."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        loaded: LoadedModels,
+        ollamas: dict[str, RealOllama],
+        refresh: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._catalog = catalog
+        self._loaded = loaded
+        self._ollamas = ollamas
+        self._refresh = refresh
+
+    async def tags(self) -> Answer:
+        await self._refresh()
+        return Answer(200, JSON_UTF8, go_dumps({"models": [facts.tags_entry(m) for m in self._catalog.listed()]}))
+
+    async def ps(self) -> Answer:
+        """Ours first by expiry, then what the real Ollamas have loaded; an Ollama that does not answer is left out."""
+        entries: list[dict[str, Any]] = []
+        for item in self._loaded.current():
+            try:
+                model = self._catalog.find(item.name)
+            except GatewayError:
+                continue  # gone from the catalog since
+            entries.append(facts.ps_entry(model, item.expires, item.num_ctx))
+        for ollama in self._ollamas.values():
+            entries += await _running(ollama)
+        return Answer(200, JSON_UTF8, go_dumps({"models": entries}))
+
+    async def show(self, body: bytes, user_agent: str) -> Answer:
+        """Raises GatewayError as /api/show answers: 400 without a name, 404 with the tag in the text."""
+        request = decode(body, SHOW_REQUEST)
+        asked = request.get("model") or request.get("name") or ""
+        if not asked:
+            raise refuse("model is required", code=MODEL_REQUIRED)
+        model = self._catalog.find(asked)
+        ollama = self._ollamas.get(model.targets[0].provider) if model.origin == "ollama" else None
+        if ollama is not None:
+            return await _forwarded(ollama, model, request)
+        basename = (
+            asked if user_agent.startswith("GitHubCopilotChat/") else facts.upstream_name(model).rpartition("/")[2]
+        )
+        answer = facts.show_answer(model, basename, request.get("system") or None, request.get("options"))
+        return Answer(200, JSON_UTF8, go_dumps(answer))
+
+    async def openai_models(self) -> Answer:
+        await self._refresh()
+        items = [_openai_item(model.shown, model) for model in self._catalog.listed()]
+        return Answer(200, JSON, go_dumps({"object": "list", "data": items or None}) + b"\n")
+
+    async def openai_model(self, name: str) -> Answer:
+        return Answer(200, JSON, go_dumps(_openai_item(name, self._catalog.find(name))) + b"\n")
+
+
+SHOW_REQUEST = Struct(
+    "ShowRequest",
+    model="string", name="string", system="string", template="string", verbose="bool",
+    options="map[string]interface {}",
+)  # fmt: skip
+
+
+def _openai_item(name: str, model: Model) -> dict[str, Any]:
+    owner = "library" if model.origin != "provider" else model.targets[0].provider
+    return {"id": name, "object": "model", "created": int(model.modified), "owned_by": owner}
+
+
+async def _running(ollama: RealOllama) -> list[dict[str, Any]]:
+    if ollama.off is not None:
+        return []
+    try:
+        status, _, body = await ollama.get("/api/ps")
+        models = loads(body).get("models") if status == 200 else None
+    except (GatewayError, BadJSON, AttributeError):
+        return []
+    return [entry for entry in models or [] if isinstance(entry, dict)]
+
+
+async def _forwarded(ollama: RealOllama, model: Model, request: dict[str, Any]) -> Answer:
+    """The real Ollama's own answer, asked for by its own name of the model."""
+    asked = {**request, "model": model.targets[0].model, "name": ""}
+    status, content_type, answer = await ollama.post("/api/show", dumps(asked))
+    if status == 404:
+        raise GatewayError(
+            f"model '{model.shown}' not found", status=404, scope=Scope.MODEL, code=MODEL_NOT_FOUND, model=model.name
+        )
+    return Answer(status, content_type, answer)

@@ -1,0 +1,133 @@
+"""One request bound to one target: what exactly goes out, and what is lost on the way.
+
+Knows: the choice between relay and translation. Must not know: sockets, the concrete dialects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ..dialects.base import Dialect, Loss, Profile
+from ..errors import GatewayError, Scope
+from ..framing import dumps
+from ..values import ChatRequest, EmbedRequest, Media, Message, ToolResult
+from . import adapt as fitting
+from . import pairing, trim
+from .catalog import Model
+from .ports import Exchange
+from .router import Planned
+
+Fetch = Callable[[str], Awaitable[Media]]
+
+
+@dataclass(slots=True)
+class Bound:
+    """What one attempt sends. `relay`: the target speaks the client's dialect and nothing had to be changed.
+    `kind` is the endpoint kind at the provider. `sent` are the top-level names of the body (for learning from a
+    refusal). `cut_stops`: stop strings the gateway must find itself. `trimmed`: turns dropped to fit the window."""
+
+    planned: Planned
+    dialect: Dialect
+    profile: Profile
+    kind: str
+    body: bytes
+    sent: Mapping[str, Any]
+    relay: bool
+    losses: list[Loss]
+    cut_stops: list[str]
+    trimmed: int = 0
+
+
+async def bind(
+    exchange: Exchange,
+    request: ChatRequest | EmbedRequest,
+    model: Model,
+    planned: Planned,
+    dialect: Dialect,
+    profile: Profile,
+    fetch: Fetch,
+    strict_parameters: bool,
+) -> Bound:
+    """Raises GatewayError (caller): a picture cannot be fetched, or something would be lost and the operator forbids
+    that."""
+    if isinstance(request, EmbedRequest):
+        return _bind_embed(exchange, request, planned, dialect, profile)
+    fitted = fitting.apply_defaults(request, model.defaults, profile)
+    fitted, losses, changed = fitting.adapt(fitted, profile)
+    changed = changed or fitted is not request
+    trimmed = 0
+    if request.truncate and model.context_length:
+        messages, trimmed = trim.trim(fitted.messages, model.context_length, fitted.sampling.max_tokens or 0)
+        if trimmed:
+            fitted = msgspec.structs.replace(fitted, messages=messages)
+            changed = True
+    needs_fetch = not profile.image_urls and any(m.url for m in _media(fitted.messages))
+    losses = [*(Loss(name) for name in request.losses), *losses]
+
+    if dialect.name == exchange.dialect.name and not changed and not needs_fetch:
+        body = dialect.relay(exchange.body, planned.target.model, request)
+        if body is not None:
+            return Bound(planned, dialect, profile, exchange.kind, body, {}, True, losses, [], trimmed)
+
+    if needs_fetch:
+        fitted = msgspec.structs.replace(fitted, messages=await _fetched(fitted.messages, fetch))
+    if not fitting.reads_ollama_options(profile):  # a real Ollama pairs results itself
+        fitted = msgspec.structs.replace(fitted, messages=pairing.pair(fitted.messages, profile.tool_ids))
+    kind, value, encode_losses = dialect.encode(fitted, planned.target.model, profile)
+    cut = fitting.stops_to_cut(fitted.sampling.stop, profile)
+    losses += [loss for loss in encode_losses if not (cut and loss.name == "stop")]
+    if losses and strict_parameters:
+        names = ", ".join(dict.fromkeys(loss.name for loss in losses))
+        raise GatewayError(
+            f"model '{request.model}' cannot take: {names} (strict_parameters is on)",
+            status=400, scope=Scope.CALLER, early=True,
+        )  # fmt: skip
+    return Bound(planned, dialect, profile, kind, dumps(value), value, False, losses, cut, trimmed)
+
+
+def _bind_embed(
+    exchange: Exchange, request: EmbedRequest, planned: Planned, dialect: Dialect, profile: Profile
+) -> Bound:
+    if dialect.name == exchange.dialect.name:
+        body = dialect.relay(exchange.body, planned.target.model, request)
+        if body is not None:
+            return Bound(planned, dialect, profile, exchange.kind, body, {}, True, [], [])
+    kind, value, losses = dialect.encode(request, planned.target.model, profile)
+    return Bound(planned, dialect, profile, kind, dumps(value), value, False, losses, [])
+
+
+def _media(messages: list[Message]) -> list[Media]:
+    found: list[Media] = []
+    for message in messages:
+        for block in message.blocks:
+            if isinstance(block, Media):
+                found.append(block)
+            elif isinstance(block, ToolResult):
+                found += [part for part in block.content if isinstance(part, Media)]
+    return found
+
+
+async def _fetched(messages: list[Message], fetch: Fetch) -> list[Message]:
+    """The same conversation with every picture that was an address as data."""
+    fetched: dict[str, Media] = {}
+    for media in _media(messages):
+        if media.url and media.url not in fetched:
+            fetched[media.url] = await fetch(media.url)
+
+    def data(block: Any) -> Any:
+        if isinstance(block, Media) and block.url:
+            return fetched[block.url]
+        if isinstance(block, ToolResult):
+            return msgspec.structs.replace(block, content=[data(part) for part in block.content])
+        return block
+
+    return [msgspec.structs.replace(m, blocks=[data(b) for b in m.blocks]) for m in messages]
+
+
+def in_words(losses: list[Loss]) -> str:
+    """For X-Bridge-Dropped: the names, each once."""
+    return ", ".join(dict.fromkeys(loss.name for loss in losses))

@@ -1,0 +1,246 @@
+"""The model map: public name -> targets, with what is known of each model and where it was learnt.
+
+Knows: aliases of the config, what providers list, how names are looked up. Must not know: how a list is fetched, any
+wire, any SDK.
+
+A name is looked up whole first (alias, a real Ollama's model, a provider's catalogue), and only then split at a known
+provider's prefix (`provider/model`, `provider:model`), so `ollama:qwen2.5:7b` works although Ollama's own grammar would
+cut it elsewhere.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..dialects.base import ModelView
+from ..errors import INVALID_MODEL_NAME, GatewayError, Scope, model_not_found
+from ..framing import dumps
+from ..names import parse_name
+from ..providers.base import ListedModel, Provider, Timeouts
+
+LISTED_AT_MOST = 60  # a provider with more models lists only those its `list:` patterns name (product.md 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One provider's model. `timeouts` where it has its own, else its provider's hold."""
+
+    provider: str
+    model: str
+    timeouts: Timeouts | None = field(default=None, compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What is sent when the request does not say: the request wins over the model, the model over the global one.
+    `options` are further sampling names as in Ollama's options."""
+
+    temperature: float | None = None
+    max_tokens: int | None = None
+    system: str | None = None
+    think: bool | str | None = None
+    keep_alive: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def over(self, general: Defaults) -> Defaults:
+        """These, and what they leave open from `general`."""
+        return Defaults(
+            temperature=self.temperature if self.temperature is not None else general.temperature,
+            max_tokens=self.max_tokens if self.max_tokens is not None else general.max_tokens,
+            system=self.system if self.system is not None else general.system,
+            think=self.think if self.think is not None else general.think,
+            keep_alive=self.keep_alive if self.keep_alive is not None else general.keep_alive,
+            options={**general.options, **self.options},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A public model. `name` without the tag `latest`; `shown` always carries a tag. Lengths are tokens (or vector
+    dimensions for embedding_length), None unknown. `modified` is unix seconds. `origin`: "alias", "ollama" or
+    "provider". `raw`: the entry of a real Ollama's list, or a provider's own words. `remote`: a real Ollama's cloud
+    model, which leaves the machine."""
+
+    name: str
+    targets: tuple[Target, ...]
+    capabilities: frozenset[str]
+    origin: str = "alias"
+    context_length: int | None = None
+    embedding_length: int | None = None
+    max_output: int | None = None
+    defaults: Defaults = Defaults()
+    drop_tools: bool = False
+    strict_parameters: bool | None = None
+    modified: float = 0.0
+    remote: bool = False
+    raw: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> str:
+        return shown(self.name)
+
+    @property
+    def view(self) -> ModelView:
+        return ModelView(self.shown, self.capabilities, self.drop_tools)
+
+    @property
+    def digest(self) -> str:
+        """64 hex digits, one per model, stable, changed when its capabilities change (clients.md 0.10)."""
+        facts = [self.name, [str(t) for t in self.targets], sorted(self.capabilities), self.context_length]
+        return hashlib.sha256(dumps(facts)).hexdigest()
+
+
+def shown(name: str) -> str:
+    """The name with a tag: Ollama's lists always carry one."""
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+
+
+def key(name: str) -> str:
+    """What two spellings of one name have in common: case does not matter, `latest` is the default tag."""
+    return name.casefold().removesuffix(":latest")
+
+
+class Catalog:
+    """All models that can be named. Rebuilt entries replace old ones whole; reading never waits."""
+
+    def __init__(
+        self,
+        providers: Mapping[str, Provider],
+        aliases: Iterable[Model],
+        general: Defaults,
+        patterns: Mapping[str, list[str]],
+    ) -> None:
+        self._providers = providers
+        self._general = general
+        self._patterns = patterns
+        self._aliases = {key(model.name): replace(model, defaults=model.defaults.over(general)) for model in aliases}
+        self._listed: dict[str, dict[str, Model]] = {}  # provider -> key -> model
+
+    # -- what providers list ---------------------------------------------------------------------------------------
+    def learn(self, provider: Provider, listed: Iterable[ListedModel], now: float) -> None:
+        """Takes over a provider's own catalogue; `now` (unix seconds) dates models without a date of their own."""
+        known = self._listed.get(provider.name, {})
+        models: dict[str, Model] = {}
+        for item in listed:
+            name = item.id if provider.kind in ("ollama", "echo") else f"{provider.name}/{item.id}"
+            name = name.removesuffix(":latest")
+            before = known.get(key(name))
+            models[key(name)] = Model(
+                name=name,
+                targets=(Target(provider.name, item.id),),
+                capabilities=item.capabilities or guess_capabilities(item.id),
+                origin="ollama" if provider.kind == "ollama" else "provider",
+                context_length=item.context_length,
+                embedding_length=item.embedding_length,
+                max_output=item.max_output,
+                defaults=self._general,
+                modified=item.created or (before.modified if before else now),
+                remote=bool(item.raw.get("remote_host")) or bool(item.raw.get("remote_model")),
+                raw=item.raw,
+            )
+        self._listed[provider.name] = models
+
+    def listed(self) -> list[Model]:
+        """What tags and /v1/models show, newest first; aliases before what they shadow."""
+        models = dict(self._aliases)
+        for provider, own in self._listed.items():
+            patterns = self._patterns.get(provider, [])
+            chosen = own.values()
+            if patterns or (len(own) > LISTED_AT_MOST and self._providers[provider].kind != "ollama"):
+                chosen = [m for m in own.values() if any(fnmatch.fnmatch(m.targets[0].model, p) for p in patterns)]
+            for model in chosen:
+                models.setdefault(key(model.name), model)
+        return sorted(models.values(), key=lambda m: (-int(m.modified), m.name))
+
+    # -- lookup ----------------------------------------------------------------------------------------------------
+    def find(self, name: str) -> Model:
+        """Raises GatewayError: the name is ungrammatical (400), unknown (404), or its provider is off (500)."""
+        name = name.strip()
+        wanted = key(name)
+        model = self._aliases.get(wanted) or self._find_listed(wanted)
+        if model is None:
+            model = self._split(name)
+        if model is None:
+            if parse_name(name) is None:
+                raise GatewayError(
+                    "invalid model name",
+                    status=400,
+                    scope=Scope.CALLER,
+                    code=INVALID_MODEL_NAME,
+                    model=name,
+                    early=True,
+                )
+            raise model_not_found(name, self._near(wanted))
+        return model
+
+    def _find_listed(self, wanted: str) -> Model | None:
+        for own in self._listed.values():
+            if wanted in own:
+                return own[wanted]
+        return None
+
+    def _split(self, name: str) -> Model | None:
+        """`provider/model` or `provider:model`, listed or not."""
+        found = re.match(r"([^/:]+)[/:](.+)", name, re.S)
+        if found is None:
+            return None
+        prefix, rest = found[1].casefold(), found[2]
+        provider = self._providers.get(prefix)
+        if provider is None or _UNFIT.search(rest):
+            return None
+        own = self._listed.get(prefix, {})
+        model = own.get(key(rest)) or own.get(key(f"{prefix}/{rest}"))
+        if model is not None:
+            return model
+        if provider.kind in ("ollama", "echo") and own:
+            return None  # these list all they have
+        return Model(
+            name=f"{prefix}/{rest}",
+            targets=(Target(prefix, rest),),
+            capabilities=guess_capabilities(rest),
+            origin="ollama" if provider.kind == "ollama" else "provider",
+            defaults=self._general,
+            remote=provider.kind == "ollama" and _CLOUD.search(rest) is not None,
+        )
+
+    def _near(self, wanted: str) -> tuple[str, ...]:
+        names = {key(m.name): m.name for m in [*self._aliases.values(), *self.listed()]}
+        return tuple(names[k] for k in difflib.get_close_matches(wanted, names, n=3, cutoff=0.6))
+
+
+_UNFIT = re.compile(r"[\s\x00-\x1f\x7f]|\.\./|//")  # no provider has such a model; it must not reach a URL or a log
+_CLOUD = re.compile(r"[:-]cloud$", re.I)
+
+# Name rules are the last resort: a provider's own words and the config win over them.
+_EMBEDDING = re.compile(r"embed|^bge-|^e5-|^gte-|minilm", re.I)
+_VISION = re.compile(
+    r"gpt-4o|gpt-4\.1|gpt-4-turbo|gpt-[5-9]|\bo[134](-|$)|vision|-vl\b|[-_]vl[-:]|llava|pixtral|gemini|gemma-?3|claude|llama-4|grok-[4-9]|echo",
+    re.I,
+)
+_THINKING = re.compile(
+    r"\bo[134](-|$)|gpt-(5|6)|gpt-oss|deepseek-(r1|reasoner|v4)|\br1\b|qwq|qwen3|magistral|reason|think|grok-(3-mini|4)|glm-[45]|kimi-k2",
+    re.I,
+)
+_NOT_THINKING = re.compile(r"gpt-5-chat|non-reasoning|instruct", re.I)
+
+
+def guess_capabilities(model: str) -> frozenset[str]:
+    """Capability words from a model's name alone (providers.md 5.1: the weakest source)."""
+    base = model.rpartition("/")[2]
+    if _EMBEDDING.search(base):
+        return frozenset({"embedding"})
+    words = {"completion", "tools"}
+    if _VISION.search(base):
+        words.add("vision")
+    if _THINKING.search(base) and not _NOT_THINKING.search(base):
+        words.add("thinking")
+    return frozenset(words)

@@ -1,0 +1,366 @@
+"""The life of a request, top to bottom (house rules, section 3).
+
+    decode -> find the model -> check -> plan -> for each target: bind -> open -> peek -> commit -> pump -> settle
+
+Knows: the order of stages, the attempt loop, the commit point. Must not know: wire bodies, SDK objects, aiohttp.
+
+Until the first content reaches us a failure may become a real status, or another target's turn; after it, never: it
+becomes the client dialect's in-stream error. A cut answer is never presented as complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from ..dialects.base import Answer, Dialect, Moment
+from ..errors import GatewayError, Scope, UpstreamRefused, classify, timed_out
+from ..events import fold, unfold
+from ..framing import loads
+from ..providers.base import Call, Provider, Timeouts, Upstream
+from ..values import ChatRequest, EmbedReply, EmbedRequest, Reply, Usage
+from . import router
+from .binding import Bound, Fetch, bind, in_words
+from .catalog import Catalog, Model
+from .families import family_profile
+from .metrics import Metrics
+from .notes import note_error, upstream_request_id
+from .ports import Capture, ClientGone, Exchange, Log, Residency, Sink
+from .repair import Learned, learn
+from .stops import StopCutter
+from .streaming import Delivery, Opened
+
+MAX_REPAIRS = 3  # a request (providers.md 2.6)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`heartbeat` in seconds, 0 is off. `max_reply` bytes of a whole answer."""
+
+    heartbeat: float = 20.0
+    max_reply: int = 64 * 1024 * 1024
+    strict_parameters: bool = False
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What is settled in the end: one request at one target."""
+
+    number: int
+    provider: Provider
+    target: str
+    started: float
+    first_token: float | None = None
+    usage: Usage = field(default_factory=Usage)
+    outcome: str = "failed"  # "ok", "cancelled", or the failure's scope
+    status: int = 0
+
+
+class Pipeline:
+    """One for the process. `timeouts` by provider name. `refresh` brings real Ollamas' lists up to date, shortly."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        refresh: Callable[[], Awaitable[None]],
+        providers: Mapping[str, Provider],
+        timeouts: Mapping[str, Timeouts],
+        dialects: Mapping[str, Dialect],
+        residency: Residency,
+        fetch: Fetch,
+        learned: Learned,
+        metrics: Metrics,
+        log: Log,
+        settings: Settings,
+        capture: Capture | None = None,
+    ) -> None:
+        self.catalog = catalog
+        self.refresh = refresh
+        self.providers = providers
+        self.timeouts = timeouts
+        self.dialects = dialects
+        self.residency = residency
+        self.fetch = fetch
+        self.learned = learned
+        self.metrics = metrics
+        self.log = log
+        self.settings = settings
+        self.capture = capture
+
+    # -- the door side -----------------------------------------------------------------------------------------------
+    async def run(self, exchange: Exchange, sink: Sink) -> None:
+        """Answers the exchange through the sink, whatever happens. Raises only ClientGone and CancelledError."""
+        stream = False
+        try:
+            if self.capture is not None:
+                self.capture.inbound(exchange.request_id, exchange.path, exchange.body)
+            request = exchange.dialect.decode(exchange.kind, exchange.body)
+            stream = isinstance(request, ChatRequest) and request.stream
+            await self._serve(exchange, request, sink)
+        except GatewayError as error:
+            note_error(exchange, error)
+            self._log_failure(exchange, error)
+            await sink.answer(exchange.dialect.write_error(exchange.kind, error, stream))
+
+    def _log_failure(self, exchange: Exchange, error: GatewayError) -> None:
+        if error.scope is not Scope.CALLER:
+            self.log.warning(
+                "request failed",
+                request_id=exchange.request_id, path=exchange.path, provider=error.provider, scope=error.scope.value,
+                status=error.status, upstream_status=error.upstream_status, upstream_id=error.upstream_id,
+            )  # fmt: skip
+
+    async def _serve(self, exchange: Exchange, request: ChatRequest | EmbedRequest, sink: Sink) -> None:
+        model = await self._find(request.model)
+        plan = router.plan(router.facts_of(exchange.kind, request), model, self.providers)
+        # A target that speaks the client's own dialect judges the request itself, loads and unloads included.
+        native = plan.targets[0].provider.dialect == exchange.dialect.name
+        if not native and await self._answer_here(exchange, request, model, sink):
+            return
+        try:
+            if isinstance(request, ChatRequest) and request.stream:
+                await self._deliver(exchange, request, model, plan, sink)
+            else:
+                await self._walk(exchange, request, model, plan, sink, None)
+        finally:
+            if not native:
+                self._touch(request, model)
+
+    async def _deliver(
+        self, exchange: Exchange, request: ChatRequest, model: Model, plan: router.Plan, sink: Sink
+    ) -> None:
+        """A streamed answer. Once anything of it is out (a heart-beat is enough), a failure is told inside it."""
+        delivery = Delivery.begin(exchange, request, sink, self.settings.heartbeat)
+        self.metrics.active_streams.inc()
+        try:
+            await self._walk(exchange, request, model, plan, sink, delivery)
+        except GatewayError as error:
+            await delivery.silence.settled()
+            if not sink.started:
+                raise
+            self._log_failure(exchange, error)
+            await delivery.fail(error)
+        finally:
+            delivery.silence.stop()
+            self.metrics.active_streams.dec()
+
+    async def _find(self, name: str) -> Model:
+        """An unknown name may be one that a real Ollama has got a moment ago."""
+        try:
+            return self.catalog.find(name)
+        except GatewayError:
+            await self.refresh()
+        return self.catalog.find(name)
+
+    async def _answer_here(
+        self, exchange: Exchange, request: ChatRequest | EmbedRequest, model: Model, sink: Sink
+    ) -> bool:
+        """Loads and unloads cost nothing: they are answered without asking anyone."""
+        reason = request.intent
+        if reason != "unload":
+            exchange.dialect.check(exchange.kind, request, model.view)
+        if reason == "run":
+            return False
+        self._touch(request, model)
+        reply: Reply | EmbedReply = Reply(reason=reason) if isinstance(request, ChatRequest) else EmbedReply([])
+        await sink.answer(exchange.dialect.write_reply(exchange.kind, request, reply, self._now(exchange)))
+        return True
+
+    def _touch(self, request: ChatRequest | EmbedRequest, model: Model) -> None:
+        keep_alive = request.keep_alive if request.keep_alive is not None else model.defaults.keep_alive
+        if request.intent == "unload" or keep_alive == 0:
+            self.residency.unload(model.shown)
+        else:
+            num_ctx = request.sampling.num_ctx if isinstance(request, ChatRequest) else None
+            self.residency.touch(model.shown, keep_alive, num_ctx)
+
+    # -- the attempt loop --------------------------------------------------------------------------------------------
+    async def _walk(
+        self,
+        exchange: Exchange,
+        request: ChatRequest | EmbedRequest,
+        model: Model,
+        plan: router.Plan,
+        sink: Sink,
+        delivery: Delivery | None,
+    ) -> None:
+        """Asks the plan's targets in order. The last error stands when none answers."""
+        for number, planned in enumerate(plan.targets, 1):
+            attempt = Attempt(number, planned.provider, str(planned.target), time.monotonic())
+            exchange.notes["X-Bridge-Target"] = attempt.target
+            if number > 1:
+                exchange.notes["X-Bridge-Attempts"] = str(number)
+            try:
+                if delivery is not None and isinstance(request, ChatRequest):
+                    await self._stream(request, model, planned, attempt, delivery)
+                else:
+                    await self._whole(exchange, request, model, planned, attempt, sink)
+                attempt.outcome, attempt.status = "ok", 200
+                return
+            except GatewayError as error:
+                attempt.outcome, attempt.status = error.scope.value, error.upstream_status or error.status
+                last = number == len(plan.targets)
+                if error.provider is None:
+                    error.provider = planned.provider.name
+                committed = delivery is not None and delivery.committed
+                if last or committed or error.scope in (Scope.CALLER, Scope.GATEWAY):
+                    raise
+            except (asyncio.CancelledError, ClientGone):
+                attempt.outcome = "cancelled"
+                raise
+            finally:
+                self._settle(exchange, model, attempt)
+
+    def _settle(self, exchange: Exchange, model: Model, attempt: Attempt) -> None:
+        name = attempt.provider.name
+        if attempt.outcome == "ok":
+            self.metrics.provider_success.labels(name).inc()
+        else:
+            self.metrics.provider_failures.labels(name, attempt.outcome).inc()
+        if attempt.first_token is not None:
+            self.metrics.first_token.labels(name).observe(attempt.first_token)
+        self.metrics.observe_usage(name, attempt.usage)
+        self.log.info(
+            "attempt",
+            request_id=exchange.request_id, path=exchange.path, provider=name, model=model.name, target=attempt.target,
+            attempt=attempt.number, outcome=attempt.outcome, seconds=round(time.monotonic() - attempt.started, 4),
+            prompt_tokens=attempt.usage.prompt, completion_tokens=attempt.usage.completion,
+        )  # fmt: skip
+
+    async def _open(
+        self,
+        exchange: Exchange,
+        request: ChatRequest | EmbedRequest,
+        model: Model,
+        planned: router.Planned,
+        attempt: Attempt,
+        stream: bool,
+    ) -> Opened:
+        """Binds and opens; a refusal that names a parameter is repaired and learnt, at most MAX_REPAIRS times."""
+        provider = planned.provider
+        dialect = self.dialects[provider.dialect]
+        memory = (provider.base_url, planned.target.model)
+        profile = self.learned.get(memory) or family_profile(provider.profile, provider.name, planned.target.model)
+        strict = self.settings.strict_parameters if model.strict_parameters is None else model.strict_parameters
+        timeouts = self._timeouts(planned)
+        repairs = 0
+        while True:
+            bound = await bind(exchange, request, model, planned, dialect, profile, self.fetch, strict)
+            if self.capture is not None:
+                self.capture.sent(exchange.request_id, attempt.number, provider.name, bound.kind, bound.body)
+            call = Call(bound.kind, bound.body, stream, timeouts, exchange.request_id)
+            try:
+                async with asyncio.timeout((timeouts.first_byte if stream else timeouts.total) or None):
+                    upstream = await provider.open(call)
+            except TimeoutError:
+                seconds = timeouts.first_byte if stream else timeouts.total
+                raise timed_out(provider.name, "answer", seconds) from None
+            except UpstreamRefused as refused:
+                wire = dialect.read_error(refused.status, refused.headers, refused.body)
+                if self.capture is not None:
+                    self.capture.received(exchange.request_id, attempt.number, refused.body)
+                sent = bound.sent or loads(bound.body)
+                repair = learn(profile, wire, refused.status, sent) if repairs < MAX_REPAIRS else None
+                if repair is None:
+                    upstream_id = upstream_request_id(refused.headers)
+                    raise classify(provider.name, refused.status, wire, request.model, upstream_id) from None
+                repairs += 1
+                profile = repair.profile
+                if self.learned.put(memory, profile):
+                    self.log.warning(
+                        "parameter refused, learnt",
+                        provider=provider.name,
+                        model=planned.target.model,
+                        change=repair.words,
+                    )
+                self.metrics.repairs.labels(provider.name, repair.name).inc()
+                continue
+            self._note(exchange, bound, upstream)
+            if self.capture is not None:
+                upstream = self.capture.watch(exchange.request_id, attempt.number, upstream)
+            return Opened(upstream, bound, timeouts)
+
+    def _timeouts(self, planned: router.Planned) -> Timeouts:
+        return planned.target.timeouts or self.timeouts[planned.provider.name]
+
+    def _note(self, exchange: Exchange, bound: Bound, upstream: Upstream) -> None:
+        if bound.losses:
+            exchange.notes["X-Bridge-Dropped"] = in_words(bound.losses)
+            for loss in bound.losses:
+                self.metrics.losses.labels(bound.planned.provider.name, loss.name).inc()
+        if bound.trimmed:
+            exchange.notes["X-Bridge-Trimmed"] = str(bound.trimmed)
+        upstream_id = upstream_request_id(upstream.headers)
+        if upstream_id:
+            exchange.notes["X-Bridge-Upstream-Id"] = upstream_id
+
+    # -- answers -----------------------------------------------------------------------------------------------------
+    async def _stream(
+        self, request: ChatRequest, model: Model, planned: router.Planned, attempt: Attempt, delivery: Delivery
+    ) -> None:
+        limit = self._timeouts(planned).total
+        try:
+            async with asyncio.timeout(limit or None):
+                opened = await self._open(delivery.exchange, request, model, planned, attempt, stream=True)
+                await delivery.attempt(opened)
+        except TimeoutError:
+            raise timed_out(planned.provider.name, "end of the answer", limit) from None
+        finally:
+            attempt.usage = delivery.usage
+            if delivery.first_ns is not None:
+                attempt.first_token = delivery.first_ns / 1e9
+
+    async def _whole(
+        self,
+        exchange: Exchange,
+        request: ChatRequest | EmbedRequest,
+        model: Model,
+        planned: router.Planned,
+        attempt: Attempt,
+        sink: Sink,
+    ) -> None:
+        limit = self._timeouts(planned).total
+        try:
+            async with asyncio.timeout(limit or None):
+                opened = await self._open(exchange, request, model, planned, attempt, stream=False)
+                try:
+                    data = await opened.upstream.body(self.settings.max_reply)
+                finally:
+                    opened.upstream.close()
+        except TimeoutError:
+            raise timed_out(planned.provider.name, "answer", limit) from None
+        answer, attempt.usage = self._finished(exchange, request, opened, data)
+        await sink.answer(answer)
+
+    def _finished(
+        self, exchange: Exchange, request: ChatRequest | EmbedRequest, opened: Opened, data: bytes
+    ) -> tuple[Answer, Usage]:
+        """A provider's whole reply -> the client's answer."""
+        bound = opened.bound
+        if bound.relay:
+            body, usage = exchange.dialect.relay_reply(exchange.kind, data, request)
+            if usage.prompt is None and usage.completion is None:
+                # Some services answer 200 with an error inside; reading it as a reply raises that error.
+                bound.dialect.read_reply(bound.kind, data, bound.profile)
+            return Answer(200, opened.upstream.headers.get("content-type", "application/json"), body), usage
+        reply = bound.dialect.read_reply(bound.kind, data, bound.profile)
+        if bound.cut_stops and isinstance(reply, Reply):
+            reply = cut_reply(reply, bound.cut_stops)
+        now = self._now(exchange)
+        now.first_ns = now.elapsed_ns
+        return exchange.dialect.write_reply(exchange.kind, request, reply, now), reply.usage
+
+    def _now(self, exchange: Exchange) -> Moment:
+        return Moment(time.time_ns(), time.perf_counter_ns() - exchange.started_ns)
+
+
+def cut_reply(reply: Reply, stops: list[str]) -> Reply:
+    """A whole reply cut at the first stop string."""
+    cutter = StopCutter(stops)
+    events, _ = cutter.feed(unfold(reply))
+    cut = fold(events)
+    cut.usage, cut.vendor = reply.usage, reply.vendor
+    return cut

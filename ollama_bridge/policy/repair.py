@@ -1,0 +1,273 @@
+"""What a refusal teaches: a profile changed by one thing, so that the same request can be tried again.
+
+Knows: the words in which services refuse a parameter (providers.md 2.6, "Generic degrade loop"), profiles, and how long
+a lesson holds. Must not know: requests as values, how often may be retried (the pipeline counts), sockets.
+
+    {"error": {"message": "Unsupported parameter: 'max_tokens' is not supported with this model. Use
+               'max_completion_tokens' instead.", "param": "max_tokens", "code": "unsupported_parameter"}}
+    -> Profile(max_tokens_field="max_completion_tokens")
+
+Only an optional parameter that was sent can be at fault. Messages, tools, the model, a conversation that is too long and
+content policy are never touched, and a value that is merely out of range stays the client's own mistake.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..dialects.base import Profile
+from ..errors import CONTENT_FILTER, CONTEXT_LENGTH, Scope, WireError, classify
+from .families import DEVELOPER_ROLE, JSON_UNSAID, REASONING_WITH_TOOLS, REPEATED_ROLES, SCALE
+
+LESSON_SECONDS = 3600.0
+LESSONS_AT_MOST = 1000
+
+_SACRED = frozenset({"messages", "tools", "model", "prompt", "input", "stream", "functions", "suffix"})
+# Wire names whose profile word is another one.
+_WORDS = {
+    "random_seed": "seed",
+    "repetition_penalty": "repeat_penalty",
+    "max_completion_tokens": "max_tokens",
+    "top_logprobs": "logprobs",
+    "reasoning_effort": "think",
+    "reasoning": "think",
+    "thinking": "think",
+    "chat_template_kwargs": "think",
+}
+_THINKING_FIELDS = ("reasoning_effort", "reasoning", "thinking", "chat_template_kwargs")
+_OTHER_LIMIT = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+_LIMIT_SWAPPED = "max_tokens_swapped"  # in Profile.rejects: the other name was tried already
+
+_UNSUPPORTED_CODES = frozenset({"unsupported_parameter", "unsupported_value", "unknown_parameter", "extra_forbidden"})
+_UNSUPPORTED = re.compile(
+    r"unsupported|not[ _]support|n't support|unknown|unrecogni[sz]ed|unexpected|extra (inputs|fields)|extra_forbidden"
+    r"|not (permitted|allowed|accepted|available|compatible|implemented)|no longer|deprecated|incompatible"
+    r"|can(not|'t| not) be (used|set|specified|combined)|only (the default|1 |support|allow)|must be (set to )?(default\b|1\b)"
+    r"|only .{0,40}\b(is|are) (allowed|supported)",
+    re.I,
+)
+_BAD_SCHEMA = re.compile(r"invalid (json )?schema|invalid_json_schema", re.I)  # the client's schema, not the model
+_LISTED = re.compile(
+    r"(supported|valid|allowed|accepted|possible|available)[\w ]{0,24}(values?|options?|levels?|efforts?)?[\w ]{0,24}(are|is)?\s*[:=(\[]?"
+    r"|must be (one|any|either)?( of)?|expected (one of)?|choose from|one of|permitted:|use ",
+    re.I,
+)
+_EFFORT_WORD = re.compile(r"\b(none|minimal|low|medium|high|xhigh|max|default)\b")
+_ALTERNATE = re.compile(r"roles? must alternate|alternat(e|ing) (between )?.{0,20}user", re.I)
+_JSON_WORD = re.compile(r"must (contain|include) the word .{0,3}json", re.I)
+_PLAIN_NAMES = frozenset({"temperature", "logprobs", "stop", "seed", "thinking", "reasoning", "verbosity"})
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """`profile` is what to try next. `name` is the parameter it is about (for metrics), `words` say what is done from
+    now on (for the log); neither holds anything of the request."""
+
+    profile: Profile
+    name: str
+    words: str
+
+
+def learn(profile: Profile, error: WireError, status: int, sent: Mapping[str, Any]) -> Repair | None:
+    """What to change after a refusal, or None when the refusal is not about an optional parameter.
+
+    `sent` is the body that was refused, by wire names. The result always differs from `profile`. The caller limits the
+    repairs of a request to three.
+    """
+    if status not in (400, 422):
+        return None
+    failure = classify("", status, error, "")
+    if failure.scope is not Scope.CALLER or failure.code in (CONTEXT_LENGTH, CONTENT_FILTER):
+        return None
+    for repair in _candidates(profile, error, sent):
+        if repair.profile != profile:
+            return repair
+    return None
+
+
+def _candidates(profile: Profile, error: WireError, sent: Mapping[str, Any]) -> Iterator[Repair]:
+    yield from _of_messages(profile, error, sent)
+    name = _parameter(error, sent)
+    if name is None:
+        return
+    if name in _THINKING_FIELDS:
+        yield from _of_thinking(profile, error, sent, name)
+    if not _is_unsupported(error):
+        return
+    if name in _OTHER_LIMIT:
+        yield from _of_limit(profile, name)
+    elif name == "response_format":
+        yield from _of_format(profile, sent)
+    elif name == "stream_options":
+        yield Repair(
+            profile.with_(stream_usage=False, rejects=profile.rejects | {name}), name, "usage is no longer asked for"
+        )
+    elif name == "stop":
+        yield Repair(profile.with_(max_stops=0), name, "stop strings are found by the gateway")
+    elif name in profile.extra_body:
+        extra = {key: value for key, value in profile.extra_body.items() if key != name}
+        yield Repair(profile.with_(extra_body=extra), name, f"{name} is no longer added")
+    else:
+        word = _WORDS.get(name, name)
+        words = "a tool is no longer forced" if name == "tool_choice" else f"{name} is no longer sent"
+        yield Repair(profile.with_(rejects=profile.rejects | {word}), name, words)
+
+
+# -- what the refusal is about ---------------------------------------------------------------------------------------
+
+
+def _is_unsupported(error: WireError) -> bool:
+    """The parameter as such, not merely its value: nobody drops a temperature of 3 in silence."""
+    if error.code in _UNSUPPORTED_CODES:
+        return True
+    return _UNSUPPORTED.search(error.message) is not None and _BAD_SCHEMA.search(error.message) is None
+
+
+def _parameter(error: WireError, sent: Mapping[str, Any]) -> str | None:
+    """The top-level name of an optional parameter that was sent: as the error names it, else as its words do."""
+    if error.param:
+        name = re.split(r"[.\[]", error.param.removeprefix("body."), maxsplit=1)[0]
+        if name in sent:
+            return None if name in _SACRED else name
+    optional = [name for name in sent if name not in _SACRED]
+    optional.sort(key=len, reverse=True)  # max_completion_tokens before max_tokens, top_logprobs before logprobs
+    for shape in (r"['\"`]{}\b", r"\bbody\.{}\b", r"(?<![\w'\"`.]){}\b(?![\w'\"`])"):
+        plain = shape.startswith("(?<!")
+        for name in optional:
+            if plain and "_" not in name and name not in _PLAIN_NAMES:
+                continue  # "user", "n", "store" are words of every sentence
+            if re.search(shape.format(re.escape(name)), error.message):
+                return name
+    return None
+
+
+# -- repairs ---------------------------------------------------------------------------------------------------------
+
+
+def _of_messages(profile: Profile, error: WireError, sent: Mapping[str, Any]) -> Iterator[Repair]:
+    """Conversations that a model's template cannot hold: the same words in another arrangement."""
+    message = error.message
+    if "response_format" in sent and _JSON_WORD.search(message):
+        yield Repair(
+            profile.with_(rejects=profile.rejects | {JSON_UNSAID}), "response_format", "JSON is asked for in words as well"
+        )
+    if _ALTERNATE.search(message):
+        yield Repair(
+            profile.with_(rejects=profile.rejects | {REPEATED_ROLES}), "messages", "messages of the same role are joined"
+        )
+    about_role = "role" in message.lower() or (error.param or "").endswith("role")
+    if about_role and (_UNSUPPORTED.search(message) or error.code == "invalid_value"):
+        roles = {item.get("role") for item in sent.get("messages", ()) if isinstance(item, dict)}
+        if "developer" in roles and "developer" in message:
+            yield Repair(
+                profile.with_(system_role="system", rejects=profile.rejects | {DEVELOPER_ROLE}),
+                "role", "system messages are called system",
+            )  # fmt: skip
+        elif "system" in roles and "system" in message and DEVELOPER_ROLE not in profile.rejects:
+            yield Repair(profile.with_(system_role="developer"), "role", "system messages are called developer")
+
+
+def _of_limit(profile: Profile, name: str) -> Iterator[Repair]:
+    other = _OTHER_LIMIT[name]
+    if _LIMIT_SWAPPED in profile.rejects:
+        yield Repair(profile.with_(rejects=profile.rejects | {"max_tokens"}), name, f"{name} is no longer sent")
+        return
+    yield Repair(
+        profile.with_(max_tokens_field=other, rejects=profile.rejects | {_LIMIT_SWAPPED}), name, f"{name} is sent as {other}"
+    )
+
+
+def _of_format(profile: Profile, sent: Mapping[str, Any]) -> Iterator[Repair]:
+    asked = sent["response_format"]
+    if isinstance(asked, dict) and asked.get("type") == "json_schema":
+        yield Repair(
+            profile.with_(formats=profile.formats - {"schema"}), "response_format", "schemas are asked for in words"
+        )
+    else:
+        yield Repair(profile.with_(formats=profile.formats - {"json"}), "response_format", "JSON mode is no longer asked for")
+
+
+def _of_thinking(profile: Profile, error: WireError, sent: Mapping[str, Any], name: str) -> Iterator[Repair]:
+    """The effort that the error lists, or one that it does not name. Whether the whole parameter is refused is the
+    general rule's business, which comes after this one."""
+    effort = _effort(sent)
+    if effort is None or name not in ("reasoning_effort", "reasoning"):
+        return
+    if sent.get("tools") and re.search(r"\btools?\b", error.message, re.I) and effort != "none" and profile.think_off:
+        yield Repair(
+            profile.with_(rejects=profile.rejects | {REASONING_WITH_TOOLS}), name, "beside tools reasoning is switched off"
+        )
+    listed = _listed_efforts(error.message)
+    if listed and effort not in listed:
+        efforts = tuple(word for word in (*SCALE, "default") if word in listed)
+        yield Repair(
+            profile.with_(efforts=efforts, think_off="none" in listed), name, f"efforts are {', '.join(efforts) or 'none'}"
+        )
+    elif error.code in ("unsupported_value", "invalid_value"):
+        if effort == "none":
+            yield Repair(profile.with_(think_off=False), name, "reasoning is not switched off")
+        elif left := tuple(word for word in profile.efforts or SCALE if word != effort):
+            yield Repair(profile.with_(efforts=left), name, f"effort {effort} is not used")
+
+
+def _effort(sent: Mapping[str, Any]) -> str | None:
+    value = sent.get("reasoning_effort")
+    if value is None and isinstance(sent.get("reasoning"), dict):
+        value = sent["reasoning"].get("effort")
+    return value if isinstance(value, str) and value in (*SCALE, "none") else None
+
+
+def _listed_efforts(message: str) -> set[str]:
+    """Effort words after "supported values are" and the like, in the sentence that says so."""
+    for marker in _LISTED.finditer(message):
+        listed = set(_EFFORT_WORD.findall(re.split(r"[.;\n](\s|$)", message[marker.end() :], maxsplit=1)[0]))
+        if len(listed) > 1 or (listed and re.search(r"only", message, re.I)):
+            return listed
+    return set()
+
+
+# -- memory ----------------------------------------------------------------------------------------------------------
+
+
+class Learned:
+    """What refusals have taught, by (base URL, upstream model), for an hour (providers.md 2.6). `clock` gives seconds and
+    never goes back. At most `size` lessons; the oldest go first."""
+
+    def __init__(
+        self, clock: Callable[[], float], seconds: float = LESSON_SECONDS, size: int = LESSONS_AT_MOST
+    ) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._size = size
+        self._lessons: OrderedDict[tuple[str, str], tuple[float, Profile]] = OrderedDict()
+
+    def get(self, target: tuple[str, str]) -> Profile | None:
+        lesson = self._lessons.get(target)
+        if lesson is None:
+            return None
+        until, profile = lesson
+        if self._clock() < until:
+            return profile
+        del self._lessons[target]
+        return None
+
+    def put(self, target: tuple[str, str], profile: Profile) -> bool:
+        """-> whether this is news: False when the very same was known already (a second request learnt it at the same
+        time), so that the log says it once."""
+        news = self.get(target) != profile
+        self._lessons[target] = (self._clock() + self._seconds, profile)
+        self._lessons.move_to_end(target)
+        while len(self._lessons) > self._size:
+            self._lessons.popitem(last=False)
+        return news
+
+    def clear(self) -> None:
+        """After a reload of the config: its profiles may be other ones."""
+        self._lessons.clear()
+
+    def __len__(self) -> int:
+        return len(self._lessons)

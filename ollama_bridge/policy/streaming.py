@@ -1,0 +1,245 @@
+"""One streamed answer: from a provider's bytes to the client's bytes, with the commit point in between.
+
+Knows: flows (relayed or translated), held frames, the limits on silence. Must not know: which target comes next, wires.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..dialects.base import Moment, StreamReader, StreamWriter, Tap
+from ..errors import GatewayError, broken, timed_out
+from ..events import Event, Failed, Finish, is_content
+from ..providers.base import Timeouts, Upstream
+from ..values import ChatRequest, Usage
+from .binding import Bound
+from .ports import Exchange, Sink
+from .silence import Silence
+from .stops import StopCutter
+
+DRAIN_SECONDS = 0.1  # how long a finished stream may take to end, so that its connection can be used again
+
+
+@dataclass(slots=True)
+class Opened:
+    """A target that answered with a status below 400."""
+
+    upstream: Upstream
+    bound: Bound
+    timeouts: Timeouts
+
+
+class Flow(Protocol):
+    """Bytes of the provider in, bytes for the client out. `content`: something can be shown. `finished`: nothing more
+    is to come. `failed`: the provider reported an error, or cannot be read further."""
+
+    content: bool
+    finished: bool
+    cut: bool  # at a stop string of ours: the provider still speaks, and must be stopped
+    failed: GatewayError | None
+    usage: Usage
+
+    def feed(self, data: bytes, now: Moment) -> bytes: ...
+
+    def end(self, now: Moment) -> bytes: ...
+
+
+class Translated:
+    """Another dialect: read events, write frames."""
+
+    def __init__(self, reader: StreamReader, writer: StreamWriter, cutter: StopCutter | None) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._cutter = cutter
+        self.content = False
+        self.finished = False
+        self.cut = False
+        self.failed: GatewayError | None = None
+        self.usage = Usage()
+
+    def feed(self, data: bytes, now: Moment) -> bytes:
+        return self._pass_on(self._reader.feed(data), now)
+
+    def end(self, now: Moment) -> bytes:
+        return b"" if self.finished else self._pass_on(self._reader.end(), now)
+
+    def _pass_on(self, events: list[Event], now: Moment) -> bytes:
+        if self._cutter is not None:
+            events, self.cut = self._cutter.feed(events)
+        if not events:
+            return b""
+        last = events[-1]
+        if type(last) is Finish:
+            self.finished = True
+            self.usage = last.usage
+        elif type(last) is Failed:
+            self.failed = last.error
+            events = events[:-1]
+        if not self.content and any(map(is_content, events)):
+            self.content = True
+            now.first_ns = now.elapsed_ns
+        return self._writer.write(events, now)
+
+
+class Relayed:
+    """The client's own dialect: frames pass as they are, metered beside."""
+
+    def __init__(self, tap: Tap) -> None:
+        self._tap = tap
+        self.content = False
+        self.finished = False
+        self.cut = False
+        self.failed: GatewayError | None = None
+
+    @property
+    def usage(self) -> Usage:
+        return self._tap.usage
+
+    def feed(self, data: bytes, now: Moment) -> bytes:
+        out = self._tap.feed(data)
+        self.failed = self._tap.error
+        if not self.content and self._tap.content:
+            self.content = True
+            now.first_ns = now.elapsed_ns
+        return out
+
+    def end(self, now: Moment) -> bytes:
+        out = self._tap.end()
+        self.failed = self._tap.error
+        self.finished = self._tap.finished
+        self.content = self.content or self._tap.content or self.finished
+        return out
+
+
+@dataclass(slots=True)
+class Delivery:
+    """The client's side of one streamed request, over all its attempts."""
+
+    exchange: Exchange
+    request: ChatRequest
+    sink: Sink
+    writer: StreamWriter
+    silence: Silence
+    committed: bool = False
+    first_ns: int | None = None
+    usage: Usage = field(default_factory=Usage)
+
+    @classmethod
+    def begin(cls, exchange: Exchange, request: ChatRequest, sink: Sink, heartbeat: float) -> Delivery:
+        writer = exchange.dialect.writer(exchange.kind, request)
+        silence = Silence(sink, heartbeat, writer.heartbeat, writer.content_type, writer.headers)
+        return cls(exchange, request, sink, writer, silence)
+
+    def now(self) -> Moment:
+        return Moment(time.time_ns(), time.perf_counter_ns() - self.exchange.started_ns, self.first_ns)
+
+    def flow(self, bound: Bound) -> Flow:
+        dialect, kind = self.exchange.dialect, self.exchange.kind
+        if bound.relay:
+            return Relayed(dialect.tap(kind, self.request))
+        self.writer = dialect.writer(kind, self.request)  # a fresh one: an earlier attempt may have used the last
+        cutter = StopCutter(bound.cut_stops) if bound.cut_stops else None
+        return Translated(bound.dialect.reader(bound.kind, bound.profile), self.writer, cutter)
+
+    async def attempt(self, opened: Opened) -> None:
+        """From the open answer to the end of the stream. Raises GatewayError; before `committed` nothing of this
+        attempt has reached the client."""
+        upstream, bound = opened.upstream, opened.bound
+        flow = self.flow(bound)
+        try:
+            held = await self._peek(opened, flow)
+            self.committed = True
+            await self.silence.settled()
+            if not self.sink.started:
+                await self.sink.start(self.writer.content_type, self.writer.headers)
+            self._let_go(bound)
+            if held:
+                await self.sink.write(held)
+            await self._pump(opened, flow)
+            await self.sink.finish()
+            if not flow.cut:
+                await _drain(upstream)
+        finally:
+            self.usage = flow.usage
+            upstream.close()
+
+    async def _peek(self, opened: Opened, flow: Flow) -> bytes:
+        """Reads until there is content; what the client will get of it is held back."""
+        held: list[bytes] = []
+        limit = opened.timeouts.first_token
+        try:
+            async with asyncio.timeout(limit or None):
+                while not (flow.content or flow.finished):
+                    data = await opened.upstream.read()
+                    now = self.now()
+                    held.append(flow.feed(data, now) if data else flow.end(now))
+                    self.first_ns = now.first_ns
+                    if flow.failed is not None and not flow.content:
+                        raise flow.failed
+                    if not data and not flow.content:
+                        raise broken(opened.bound.planned.provider.name, "ended the stream before any content")
+        except TimeoutError:
+            raise timed_out(opened.bound.planned.provider.name, "token", limit) from None
+        return b"".join(held)
+
+    async def _pump(self, opened: Opened, flow: Flow) -> None:
+        upstream, silence, sink = opened.upstream, self.silence, self.sink
+        provider = opened.bound.planned.provider.name
+        silence.heard()
+        silence.arm_idle(opened.timeouts.idle, upstream.close)
+        cut: GatewayError | None = None
+        while not flow.finished and flow.failed is None:
+            try:
+                data = await upstream.read()
+            except GatewayError as error:
+                cut, data = error, b""
+            now = self.now()
+            if data:
+                if out := flow.feed(data, now):
+                    await sink.write(out)
+                    silence.heard()
+                else:
+                    silence.heard_only()
+                continue
+            # The end, clean or not: a finish reason that was seen makes the answer whole all the same.
+            out = flow.end(now)
+            if flow.finished:
+                cut = None
+            if out:
+                await sink.write(out)
+            if flow.failed is None and not flow.finished:
+                cut = cut or broken(provider, "cut the stream")
+            break
+        if silence.stalled and not flow.finished:
+            raise timed_out(provider, "further token", opened.timeouts.idle)
+        if cut is not None:
+            raise cut
+        if flow.failed is not None:
+            raise flow.failed
+
+    def _let_go(self, bound: Bound) -> None:
+        """Nothing of the request may live while its answer streams: 1,000 streams of 50 KB prompts are 200 MB."""
+        self.exchange.body = b""
+        self.request.messages = []
+        self.request.tools = []
+        bound.body = b""
+        bound.sent = {}
+
+    async def fail(self, error: GatewayError) -> None:
+        """The dialect's in-stream error, and the end of the stream."""
+        await self.silence.settled()
+        await self.sink.write(self.writer.fail(error, self.now()))
+        await self.sink.finish()
+
+
+async def _drain(upstream: Upstream) -> None:
+    """Reads what follows the end of the answer, shortly, so that the connection returns to the pool."""
+    try:
+        async with asyncio.timeout(DRAIN_SECONDS):
+            while await upstream.read():
+                pass
+    except (TimeoutError, GatewayError):
+        return

@@ -1,0 +1,232 @@
+"""Every service that speaks OpenAI's wire, through the official SDK.
+
+Knows: the openai SDK (no other module imports it), and how compatible services describe their models. Must not know:
+what a body says: bytes go out and come back as they are.
+
+The SDK writes address, key and headers and raises its typed errors; its `post` with `cast_to=httpx2.Response` and a raw
+stream builds no pydantic object in either direction (providers.md 7.1, performance.md 9.4). The SDK is imported and its
+client built with the first call, in a thread: importing takes about half a second, which other streams shall not feel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from ..dialects.base import CHAT, EMBED, GENERATE, Profile
+from ..errors import GatewayError, Scope, UpstreamRefused, broken, timed_out, unreachable
+from ..framing import BadJSON, dumps, loads
+from .base import Call, ListedModel, Timeouts
+from .transport import AiohttpUpstream, http_client, longest_silence, no_connection, redirected
+
+if TYPE_CHECKING:
+    import openai
+
+PATHS = {CHAT: "/chat/completions", GENERATE: "/completions", EMBED: "/embeddings"}
+LIST_LIMIT = 32 * 1024 * 1024  # bytes of a catalogue; OpenRouter's, the longest, has about one million
+
+# Asked for raw, the SDK hands over the response unread. Streams are asked for unpacked, so that no proxy on the way
+# gathers tokens into blocks worth packing.
+_WHOLE = {"X-Stainless-Raw-Response": "stream"}
+_STREAM = {**_WHOLE, "Accept-Encoding": "identity"}
+
+
+class OpenAIProvider:
+    """One account at one OpenAI-compatible service. `api_key` None: the service takes none. `headers` are added to
+    each request (an organization, a billing account …). `timeouts` are those of `models()`; a call brings its own."""
+
+    kind = "openai"
+    dialect = "openai"
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        base_url: str,
+        api_key: str | None,
+        session: aiohttp.ClientSession,
+        profile: Profile,
+        local: bool,
+        off: str | None,
+        timeouts: Timeouts,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self.base_url = base_url
+        self.profile = profile
+        self.local = local
+        self.off = off
+        self._api_key = api_key
+        self._session = session
+        self._timeouts = timeouts
+        self._headers = dict(headers or {})
+        self._client: openai.AsyncOpenAI | None = None
+        self._building = asyncio.Lock()
+
+    async def open(self, call: Call) -> AiohttpUpstream:
+        body = call.body if isinstance(call.body, bytes) else dumps(call.body)
+        return await self._send(PATHS[call.kind], body, call.timeouts, call.stream)
+
+    async def models(self) -> list[ListedModel]:
+        """GET /models. Raises as `open` does, and GatewayError (provider) when the answer is no list."""
+        upstream = await self._send("/models", None, self._timeouts, stream=False)
+        try:
+            body = await upstream.body(LIST_LIMIT)
+        finally:
+            upstream.close()
+        return read_models(self.name, body)
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    async def _send(self, path: str, body: bytes | None, timeouts: Timeouts, stream: bool) -> AiohttpUpstream:
+        """POSTs `body`, or GETs when there is none."""
+        if self.off is not None:
+            raise GatewayError(self.off, status=500, scope=Scope.NO_KEY, provider=self.name)
+        client = self._client or await self._build()
+        import httpx2
+        import openai
+
+        silence = longest_silence(timeouts, stream)
+        options: Any = {
+            "headers": _STREAM if stream else _WHOLE,
+            "timeout": httpx2.Timeout(silence, connect=timeouts.connect or None),
+        }
+        try:
+            if body is None:
+                response = await client.get(path, cast_to=httpx2.Response, options=options)
+            else:
+                response = await client.post(path, cast_to=httpx2.Response, content=body, options=options)
+        except openai.APIStatusError as error:
+            if error.status_code < 400:
+                raise redirected(self.name, error.status_code) from None
+            raise UpstreamRefused(
+                error.status_code, dict(error.response.headers.items()), error.response.content
+            ) from None
+        except openai.APITimeoutError as error:
+            if isinstance(error.__cause__, httpx2.ConnectTimeout):
+                raise no_connection(self.name, timeouts) from None
+            raise timed_out(self.name, "answer", silence or 0) from None
+        except openai.APIConnectionError as error:
+            raise unreachable(self.name, str(error.__cause__)) from None
+        return AiohttpUpstream(response.extensions["raw"], self.name, silence)
+
+    async def _build(self) -> openai.AsyncOpenAI:
+        async with self._building:
+            if self._client is None:
+                try:
+                    self._client = await asyncio.to_thread(self._new_client)
+                except ImportError:
+                    raise GatewayError(
+                        f"provider '{self.name}' needs the openai SDK: pip install openai",
+                        status=500, scope=Scope.NO_KEY, provider=self.name,
+                    ) from None  # fmt: skip
+            return self._client
+
+    def _new_client(self) -> openai.AsyncOpenAI:
+        import openai
+
+        client = openai.AsyncOpenAI(
+            api_key=self._api_key or "none",  # the SDK insists on one
+            base_url=self.base_url,
+            max_retries=0,
+            default_headers=self._headers,
+            http_client=http_client(self._session),
+        )
+        # What the constructor took from OPENAI_ORG_ID, _PROJECT_ID, _ADMIN_KEY and _CUSTOM_HEADERS: it reads the
+        # environment for each of them that is not given, and only our own configuration may speak here.
+        client.organization = client.project = client.admin_api_key = None
+        client._custom_headers = self._headers
+        return client
+
+
+# -- catalogues: providers.md 5.1 ------------------------------------------------------------------------------------
+
+_CONTEXT = ("context_length", "context_window", "max_model_len", "max_context_length", "meta.n_ctx_train")
+_OUTPUT = ("top_provider.max_completion_tokens", "max_completion_tokens", "max_output_tokens")
+_EMBEDDING = ("embedding_length", "meta.n_embd")
+
+# Words of services -> words of Ollama's capability list. Mistral and LM Studio state capabilities, OpenRouter the
+# parameters and modalities a model takes, Together its type.
+_SAID = {
+    "completion": "completion", "completion_chat": "completion", "chat": "completion", "completion_fim": "insert",
+    "function_calling": "tools", "tools": "tools", "tool_use": "tools", "vision": "vision", "image": "vision",
+    "multimodal": "vision", "reasoning": "thinking", "thinking": "thinking", "audio": "audio",
+    "embedding": "embedding", "embeddings": "embedding",
+}  # fmt: skip
+_PARAMETERS = {"tools": "tools", "reasoning": "thinking", "include_reasoning": "thinking"}
+_INPUTS = {"image": "vision", "audio": "audio"}
+_OUTPUTS = {"text": "completion", "embedding": "embedding", "embeddings": "embedding"}
+_TYPES = {
+    "chat": "completion", "language": "completion", "code": "completion", "llm": "completion", "vlm": "completion",
+    "embedding": "embedding", "embeddings": "embedding", "image": "image", "audio": "audio",
+}  # fmt: skip
+
+
+def read_models(provider: str, body: bytes) -> list[ListedModel]:
+    """A catalogue: `{"data": [...]}`, or the bare array that Together sends. Entries without an id are left out.
+    Raises GatewayError (provider) when it is neither."""
+    try:
+        value = loads(body)
+    except BadJSON:
+        value = None
+    entries = value.get("data") if isinstance(value, dict) else value
+    if not isinstance(entries, list):
+        raise broken(provider, "answered something that is not a list of models")
+    return [listed(entry) for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
+
+
+def listed(entry: dict[str, Any]) -> ListedModel:
+    """One entry, read defensively: each service has fields of its own, and any of them may be absent or null."""
+    return ListedModel(
+        entry["id"],
+        context_length=_first(entry, _CONTEXT),
+        max_output=_first(entry, _OUTPUT),
+        capabilities=_capabilities(entry),
+        created=_first(entry, ("created",)),
+        embedding_length=_first(entry, _EMBEDDING),
+        raw=entry,
+    )
+
+
+def _at(entry: Mapping[str, Any], path: str) -> Any:
+    value: Any = entry
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def _first(entry: Mapping[str, Any], paths: Iterable[str]) -> int | None:
+    """The first positive number."""
+    for path in paths:
+        value = _at(entry, path)
+        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+            return int(value)
+    return None
+
+
+def _words(value: Any) -> list[str]:
+    """`["a", "b"]` or `{"a": true, "b": false}` -> what is there."""
+    if isinstance(value, Mapping):
+        return [name for name, held in value.items() if held is True]
+    return [word for word in value if isinstance(word, str)] if isinstance(value, list) else []
+
+
+def _capabilities(entry: Mapping[str, Any]) -> frozenset[str] | None:
+    """None when the entry says nothing of use. Where it tells abilities but neither a type nor outputs, it is a chat
+    model unless it says otherwise."""
+    stated = entry.get("capabilities")
+    kinds = {_OUTPUTS[word] for word in _words(_at(entry, "architecture.output_modalities")) if word in _OUTPUTS}
+    kinds |= {_TYPES[word] for word in _words([entry.get("type")]) if word in _TYPES}
+    abilities = {_SAID[word] for word in _words(stated) if word in _SAID}
+    abilities |= {_PARAMETERS[word] for word in _words(entry.get("supported_parameters")) if word in _PARAMETERS}
+    abilities |= {_INPUTS[word] for word in _words(_at(entry, "architecture.input_modalities")) if word in _INPUTS}
+    denied = isinstance(stated, Mapping) and stated.get("completion_chat") is False
+    if abilities and not kinds and not denied and "embedding" not in abilities:
+        kinds = {"completion"}
+    return frozenset(abilities | kinds) or None

@@ -1,0 +1,269 @@
+"""The one way out: a shared aiohttp session, what providers read of it, and the plug that SDKs take.
+
+Knows: aiohttp, and httpx2 as far as an SDK accepts a transport of its caller's. Must not know: any SDK, any wire, keys.
+
+httpx2 is imported with the first SDK client, not with this module: a gateway that uses no SDK does not pay for it.
+Why aiohttp below the SDKs, and each setting here: performance.md 8 and 9, providers.md 1.2.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING
+
+import aiohttp
+from yarl import URL
+
+from ..errors import GatewayError, UpstreamRefused, broken, timed_out, unreachable
+from .base import Timeouts
+
+if TYPE_CHECKING:
+    import httpx2
+
+ERROR_LIMIT = 1024 * 1024  # bytes kept of a refusal's body
+LARGE_BODY = 1024 * 1024  # bytes; aiohttp warns when it is given more in one piece, and would block on sending it
+
+# What aiohttp raises when a connection cannot be made or breaks. Its time-outs are TimeoutErrors.
+FAILURES = (aiohttp.ClientError, TimeoutError, OSError)
+
+
+async def open_session() -> aiohttp.ClientSession:
+    """The session of a running gateway: made inside its event loop at start, closed at shutdown by `close()`.
+
+    No limit on connections (aiohttp's own is 100), connections kept for 75 s, no cookies, no proxy or netrc from the
+    environment, no time-outs of its own: each request brings them.
+    """
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=75, ttl_dns_cache=300),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+        trust_env=False,
+    )
+
+
+def longest_silence(timeouts: Timeouts, stream: bool) -> float | None:
+    """Seconds without a byte after which a connection is given up, None for never. It is the net below the finer
+    limits of whoever reads, so it is the longest of them."""
+    limits = (timeouts.first_byte, timeouts.first_token, timeouts.idle) if stream else (timeouts.total,)
+    return None if 0 in limits else max(limits)
+
+
+def cause(error: BaseException) -> str:
+    """Why a connection failed, in a few words without addresses, keys or paths."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its host name does not resolve"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "its TLS certificate is not trusted"
+    if isinstance(error, aiohttp.ClientSSLError):
+        return "the TLS handshake failed"
+    if isinstance(error, aiohttp.InvalidURL):
+        return "its address is not valid"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "it closed the connection without an answer"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return "what it answered is not HTTP"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
+    return "the connection broke"
+
+
+class AiohttpUpstream:
+    """An answer whose body has not been read: `providers.base.Upstream`, for any status. The body arrives inflated,
+    so `headers` say nothing of an encoding. `silence`: seconds, for the words of a time-out."""
+
+    __slots__ = ("_content", "_provider", "_response", "_silence", "headers", "status")
+
+    def __init__(self, response: aiohttp.ClientResponse, provider: str, silence: float | None) -> None:
+        self.status = response.status
+        self.headers: Mapping[str, str] = {
+            name.lower(): value for name, value in response.headers.items() if name.lower() != "content-encoding"
+        }
+        self._response = response
+        self._content = response.content
+        self._provider = provider
+        self._silence = silence
+
+    async def read(self) -> bytes:
+        try:
+            return await self._content.readany()
+        except FAILURES as error:
+            rest = self._arrived(error)
+            if rest:
+                return rest
+            raise self._failed(error) from None
+
+    def _arrived(self, error: BaseException) -> bytes:
+        """What came in before the connection broke: aiohttp reports the break first and would drop it."""
+        self._content.set_exception(None)  # type: ignore[arg-type]  # lifts it, so that the rest can be read
+        try:
+            return self._content.read_nowait()
+        finally:
+            self._content.set_exception(error)
+
+    def _failed(self, error: BaseException) -> GatewayError:
+        if isinstance(error, TimeoutError):
+            return timed_out(self._provider, "further bytes", self._silence or 0)
+        return broken(self._provider, "broke off its answer")
+
+    async def body(self, limit: int) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while part := await self.read():
+            size += len(part)
+            if size > limit:
+                self.close()
+                raise broken(self._provider, f"sent an answer longer than {limit} bytes")
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def refusal(self) -> UpstreamRefused:
+        """The answer as an error, with the first ERROR_LIMIT bytes of its body, and the connection let go. What a
+        broken connection leaves of the body is kept: the status says more than the break."""
+        kept = b""
+        try:
+            while len(kept) < ERROR_LIMIT and (part := await self.read()):
+                kept += part
+        except GatewayError:
+            pass
+        finally:
+            self.close()
+        return UpstreamRefused(self.status, self.headers, kept[:ERROR_LIMIT])
+
+    def close(self) -> None:
+        # At the end of the body the connection is back in the pool already, and this leaves it there.
+        self._response.close()
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO | None:
+    if len(body) > LARGE_BODY:
+        return io.BytesIO(body)
+    return body or None
+
+
+async def send(
+    session: aiohttp.ClientSession,
+    provider: str,
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    body: bytes,
+    timeouts: Timeouts,
+    stream: bool,
+) -> AiohttpUpstream:
+    """One request of a provider that has no SDK -> its answer, whatever the status, redirects not followed. Raises
+    GatewayError when nothing came back. Cancelling it closes the connection."""
+    silence = longest_silence(timeouts, stream)
+    try:
+        response = await session.request(
+            method, url, headers=headers, data=_payload(body), allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=None, connect=timeouts.connect or None, sock_read=silence),
+        )  # fmt: skip
+    except aiohttp.ConnectionTimeoutError:
+        raise no_connection(provider, timeouts) from None
+    except TimeoutError:
+        raise timed_out(provider, "answer", silence or 0) from None
+    except FAILURES as error:
+        raise unreachable(provider, cause(error)) from None
+    return AiohttpUpstream(response, provider, silence)
+
+
+def no_connection(provider: str, timeouts: Timeouts) -> GatewayError:
+    return timed_out(provider, "answer to a connection", timeouts.connect)
+
+
+def redirected(provider: str, status: int) -> GatewayError:
+    """A redirect is not followed: a key or a prompt would go where no one configured it to go."""
+    return broken(provider, f"answered with a redirect ({status}), which is not followed")
+
+
+def http_client(session: aiohttp.ClientSession) -> httpx2.AsyncClient:
+    """What an SDK takes as its `http_client`: no connections, cookies, proxies or redirects of its own. Closing it
+    leaves the session open. A response's `extensions["raw"]` is the aiohttp.ClientResponse, its body not yet read
+    when the SDK was asked for a raw stream."""
+    from http.cookiejar import CookieJar, DefaultCookiePolicy
+
+    import httpx2
+
+    return httpx2.AsyncClient(
+        transport=_transport_class()(session),
+        cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
+        headers={"accept-encoding": "gzip, deflate"},  # what aiohttp inflates whatever else is installed
+        trust_env=False,
+        timeout=None,
+    )
+
+
+@functools.cache
+def _transport_class() -> Callable[[aiohttp.ClientSession], httpx2.AsyncBaseTransport]:
+    """The httpx2 transport, defined once httpx2 is wanted."""
+    import httpx2
+
+    def mapped(error: BaseException) -> httpx2.TransportError:
+        kind: type[httpx2.TransportError] = httpx2.ReadError
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            kind = httpx2.ConnectTimeout
+        elif isinstance(error, TimeoutError):
+            kind = httpx2.ReadTimeout
+        elif isinstance(error, aiohttp.ClientConnectorError | aiohttp.InvalidURL):
+            kind = httpx2.ConnectError
+        elif isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientResponseError):
+            kind = httpx2.RemoteProtocolError
+        return kind(cause(error))
+
+    class Body(httpx2.AsyncByteStream):
+        """The body for an SDK that reads it itself: whole answers, and refusals up to ERROR_LIMIT."""
+
+        def __init__(self, response: aiohttp.ClientResponse) -> None:
+            self._response = response
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            left = ERROR_LIMIT if self._response.status >= 300 else None
+            try:
+                while (left is None or left > 0) and (part := await self._response.content.readany()):
+                    yield part[:left]
+                    left = None if left is None else left - len(part)
+            except FAILURES as error:
+                raise mapped(error) from error
+            finally:
+                self._response.close()
+
+        async def aclose(self) -> None:
+            self._response.close()
+
+    class Transport(httpx2.AsyncBaseTransport):
+        def __init__(self, session: aiohttp.ClientSession) -> None:
+            self._session = session
+
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            limits = request.extensions.get("timeout", {})
+            body = await request.aread()
+            try:
+                response = await self._session.request(
+                    request.method,
+                    URL(str(request.url), encoded=True),  # as the SDK wrote it
+                    headers=request.headers.multi_items(),
+                    data=_payload(body),
+                    allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(
+                        total=None, connect=limits.get("connect"), sock_read=limits.get("read")
+                    ),
+                )
+            except FAILURES as error:
+                raise mapped(error) from error
+            # aiohttp has inflated the body; an SDK that saw the header would do it again and fail.
+            headers = [(name, value) for name, value in response.raw_headers if name.lower() != b"content-encoding"]
+            return httpx2.Response(
+                response.status,
+                headers=headers,
+                stream=Body(response),
+                extensions={"http_version": b"HTTP/1.1", "raw": response},
+            )
+
+        async def aclose(self) -> None:
+            """The session is shared: whoever opened it closes it."""
+
+    return Transport

@@ -1,0 +1,221 @@
+"""The HTTP server: what happens to a request before and after its handler.
+
+Knows: aiohttp, and the order of things: redirects, CORS, Host guard, 404 and 405, key, handler (a real Ollama's own
+order, ollama-protocol.md 0.3-0.5). Must not know: wire bodies, providers, policy.
+
+aiohttp's Application is not used: its router answers 404, 405 and redirects in ways of its own, its responses add
+headers that Ollama does not send, and its error pages are not ours. Used are its parser, its connections, its runner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+import traceback
+from html import escape
+from typing import Any
+
+from aiohttp import web
+
+from ..dialects.base import Answer
+from ..errors import GatewayError, refuse
+from ..policy.ports import ClientGone
+from . import bodies, hosts, routes
+from .credentials import SharedKey, split_key
+from .origins import Origins
+from .ports import Services, WebSettings
+from .router import Found, Malformed, NotAllowed, Redirect, Router, decode, split_target
+from .sink import CLOSED, HttpSink, Written
+
+__all__ = ["Services", "WebSettings", "build"]
+
+_CLIENT_LEFT = 499  # the status metrics know a request by that nobody waited for
+_METHODS = frozenset(("HEAD", "GET", "POST", "DELETE", "OPTIONS", "PUT", "PATCH"))
+_UNMATCHED = "unmatched"
+_NOT_IN_ID = re.compile(r"[^A-Za-z0-9._-]")
+
+_BAD_REQUEST = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n400 Bad Request"
+)
+
+_CONNECTION: dict[str, Any] = {
+    "access_log": None,
+    "auto_decompress": False,  # gzip bodies are read as they are, as Ollama does; zstd has its own place
+    "max_line_size": 64 * 1024,  # bytes: paths carry keys,
+    "max_field_size": 64 * 1024,  # and keys may be long tokens
+}
+
+
+def build(services: Services, settings: WebSettings) -> web.Server:
+    """For `web.ServerRunner(build(...))`; to be called inside the running loop. Raises ValueError for an origin
+    pattern that cannot be."""
+    return _Server(_Front(services, settings))
+
+
+class _Front:
+    """Serves one request after the other of every connection."""
+
+    def __init__(self, services: Services, settings: WebSettings) -> None:
+        self._services = services
+        self._settings = settings
+        self._router = Router(routes.table(services, settings))
+        self._origins = Origins(settings.origins)
+        self._key = SharedKey(settings.api_key)
+        self._guarded = hosts.is_loopback(settings.bound_host)
+
+    async def __call__(self, request: web.BaseRequest) -> Written:
+        started_ns = time.perf_counter_ns()
+        sink = HttpSink(request, _request_id(request.headers.get("X-Request-ID", "")), self._settings.write_deadline)
+        label = _UNMATCHED
+        try:
+            admitted = self._admit(request, sink, started_ns)
+            if isinstance(admitted, routes.Visit):
+                label = admitted.route.path
+                await self._serve(admitted)
+            else:
+                await sink.answer(admitted)
+        except ClientGone:
+            sink.abort()
+        finally:
+            self._services.metrics.observe_request(
+                label,
+                request.method if request.method in _METHODS else "OTHER",
+                sink.status or _CLIENT_LEFT,
+                (time.perf_counter_ns() - started_ns) / 1e9,
+            )
+        return sink.result()
+
+    def _admit(self, request: web.BaseRequest, sink: HttpSink, started_ns: int) -> routes.Visit | Answer:
+        """All that can be said without a handler; headers that go with every answer are left in the sink."""
+        given = request.headers.getall("Host", ())
+        if not given and request.version >= (1, 1):
+            return _malformed(sink, ": missing required Host header")
+        try:
+            target = split_target(request.raw_path)
+        except Malformed:
+            return _malformed(sink)
+        if len(given) > 1:
+            return _malformed(sink)
+        host = target.host or "".join(given)
+        prefix, path_key, target = split_key(target)
+        match = self._router.resolve(request.method, target, prefix)
+        if isinstance(match, Redirect):
+            return _redirect(request.method, match)
+        # From here on the order is CORS, Host guard, routing; `Allow` stands on whatever they say.
+        allow = {"Allow": match.allow} if isinstance(match, NotAllowed) else {}
+        verdict = self._origins.judge(request.method, request.headers.get("Origin", ""), host)
+        if verdict.refused:
+            return Answer(403, "", b"", allow)
+        sink.extra = verdict.headers
+        if verdict.preflight:
+            return Answer(204, "", b"", allow)
+        if self._guarded:
+            standing = hosts.judge(host)
+            if standing is hosts.Standing.REFUSED:
+                return Answer(403, "", b"", allow)
+            if standing is hosts.Standing.NAME and request.method == "OPTIONS":
+                return Answer(204, "", b"", allow)
+        if not isinstance(match, Found):
+            return _text(405, "405 method not allowed", allow) if allow else _text(404, "404 page not found")
+        visit = routes.Visit(request, sink, match.route, decode(target.path), match.tail, started_ns)
+        if match.route.needs_key and not self._key.admits(request.headers, path_key):
+            return self._refusal(visit, refuse("unauthorized", status=401))
+        return visit
+
+    async def _serve(self, visit: routes.Visit) -> None:
+        try:
+            answer = await visit.route.handler(visit)
+            if answer is None and not visit.sink.started:
+                raise RuntimeError("the handler has not answered")
+        except GatewayError as error:
+            answer = self._refusal(visit, error)
+        except ClientGone:
+            raise
+        except Exception as error:  # the last line: a bug must cost one request, and must not show itself
+            # The exception's own text may quote a prompt: type and place are enough to find the bug.
+            self._services.log.error(
+                "handler failed",
+                request_id=visit.sink.request_id,
+                route=visit.route.path,
+                error=type(error).__name__,
+                traceback="".join(traceback.format_tb(error.__traceback__)),
+            )
+            answer = self._worded(visit, GatewayError(f"internal error (request {visit.sink.request_id})"))
+        if answer is not None:
+            if visit.sink.started:
+                visit.sink.abort()
+            else:
+                await visit.sink.answer(answer)
+
+    def _refusal(self, visit: routes.Visit, error: GatewayError) -> Answer:
+        """The answer to a request that no pipeline has seen."""
+        self._services.log.info(
+            "refused",
+            request_id=visit.sink.request_id,
+            route=visit.route.path,
+            method=visit.request.method,
+            status=error.status,
+        )
+        if isinstance(error, bodies.Unreadable):
+            visit.sink.closing = True
+        if error.near:
+            visit.sink.notes["X-Bridge-Near"] = ", ".join(error.near)
+        return self._worded(visit, error)
+
+    def _worded(self, visit: routes.Visit, error: GatewayError) -> Answer:
+        door = routes.NATIVE if isinstance(error, bodies.NotInflated) else visit.route.door
+        return self._services.dialects[door].write_error(visit.route.kind, error, stream=False)
+
+
+def _request_id(given: str) -> str:
+    """The client's own, as far as it is fit for headers and logs, else a new one."""
+    return _NOT_IN_ID.sub("", given)[:128] or secrets.token_hex(12)
+
+
+def _text(status: int, text: str, headers: dict[str, str] | None = None) -> Answer:
+    return Answer(status, "text/plain", text.encode(), headers or {})
+
+
+def _malformed(sink: HttpSink, why: str = "") -> Answer:
+    """As Go's server words a request that it cannot take."""
+    sink.closing = True
+    return Answer(400, "text/plain; charset=utf-8", f"400 Bad Request{why}".encode())
+
+
+def _redirect(method: str, match: Redirect) -> Answer:
+    headers = {"Location": match.location}
+    if method not in ("GET", "HEAD"):
+        return Answer(match.status, "", b"", headers)
+    words = "Moved Permanently" if match.status == 301 else "Temporary Redirect"
+    page = f'<a href="{escape(match.location)}">{words}</a>.\n\n' if method == "GET" else ""
+    return Answer(match.status, "text/html; charset=utf-8", page.encode(), headers)
+
+
+class _Connection(web.RequestHandler):
+    """aiohttp's connection without its error pages and their log lines."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What is no HTTP gets a plain 400. Nothing else comes here: the front answers for its handlers."""
+        if status == 400 and request.transport is not None:
+            request.transport.write(_BAD_REQUEST)
+        return CLOSED
+
+
+class _Server(web.Server):
+    """aiohttp's server of such connections. A client that leaves cancels its handler."""
+
+    def __init__(self, front: _Front) -> None:
+        super().__init__(front, handler_cancellation=True)
+
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=asyncio.get_running_loop(), **_CONNECTION)

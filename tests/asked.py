@@ -1,0 +1,137 @@
+"""What an upstream was asked, read from the request it got, in the words of `doors.Ask`.
+
+Knows: request bodies of the OpenAI and the Ollama wire. Must not know: the gateway.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from doors import Ask
+from fakes.script import Seen
+
+
+@dataclass
+class Said:
+    """One message. `answers`: position of the call that a result answers, counted over the whole conversation."""
+
+    role: str
+    text: str = ""
+    images: list[str] = field(default_factory=list)
+    calls: list[tuple[str, Any]] = field(default_factory=list)
+    thinking: str = ""
+    answers: int | None = None
+
+
+@dataclass
+class Asked:
+    """`think` is None when nothing was said about it."""
+
+    turns: list[Said]
+    tools: list[str] = field(default_factory=list)
+    format: Any = None
+    stop: list[str] = field(default_factory=list)
+    max_tokens: int | None = None
+    think: Any = None
+    logprobs: tuple[bool, int] = (False, 0)
+
+
+def intended(ask: Ask) -> Asked:
+    """What must reach any upstream. Thoughts of earlier turns are left to the caller: not every wire carries them."""
+    turns = [
+        Said(
+            turn.role,
+            turn.text,
+            [*turn.images, *turn.image_urls],
+            [(call.name, call.arguments) for call in turn.calls],
+            answers=turn.answers,
+        )
+        for turn in ask.turns
+    ]
+    names = [tool["function"]["name"] for tool in ask.tools]
+    return Asked(turns, names, ask.format, list(ask.stop), ask.max_tokens, ask.think, (ask.logprobs, ask.top))
+
+
+def asked_openai(seen: Seen) -> Asked:
+    """A chat/completions request."""
+    body = seen.json
+    turns: list[Said] = []
+    ids: list[str] = []
+    for message in body["messages"]:
+        said = Said(message["role"])
+        content = message.get("content") or ""
+        for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
+            if part["type"] == "text":
+                said.text += part["text"]
+            else:
+                said.images.append(part["image_url"]["url"].removeprefix("data:image/png;base64,"))
+        for call in message.get("tool_calls") or []:
+            ids.append(call["id"])
+            said.calls.append((call["function"]["name"], json.loads(call["function"]["arguments"])))
+        said.thinking = message.get("reasoning_content") or message.get("reasoning") or ""
+        if "tool_call_id" in message:
+            said.answers = ids.index(message["tool_call_id"])
+        turns.append(said)
+    assert len(set(ids)) == len(ids), "two calls with one id"
+    wanted = body.get("response_format") or {}
+    shape = {"json_object": "json", "json_schema": (wanted.get("json_schema") or {}).get("schema")}.get(
+        wanted.get("type")
+    )
+    stop = body.get("stop") or []
+    effort = body.get("reasoning_effort")
+    return Asked(
+        turns,
+        [tool["function"]["name"] for tool in body.get("tools") or []],
+        shape,
+        [stop] if isinstance(stop, str) else stop,
+        body.get("max_completion_tokens") or body.get("max_tokens"),
+        False if effort == "none" else effort,
+        (bool(body.get("logprobs")), body.get("top_logprobs") or 0),
+    )
+
+
+def asked_ollama(seen: Seen) -> Asked:
+    """A /api/chat or /api/generate request."""
+    body = seen.json
+    turns: list[Said] = []
+    calls: list[tuple[str | None, str]] = []  # (id, name)
+    open_calls: list[int] = []
+    if "messages" not in body:
+        if body.get("system"):
+            turns.append(Said("system", body["system"]))
+        turns.append(Said("user", body["prompt"], list(body.get("images") or [])))
+    for message in body.get("messages") or []:
+        said = Said(message["role"], message.get("content") or "", list(message.get("images") or []))
+        said.thinking = message.get("thinking") or ""
+        for call in message.get("tool_calls") or []:
+            open_calls.append(len(calls))
+            calls.append((call.get("id"), call["function"]["name"]))
+            said.calls.append((call["function"]["name"], call["function"]["arguments"]))
+        if said.role == "tool":
+            said.answers = answered(message, calls, open_calls)
+            open_calls.remove(said.answers)
+        turns.append(said)
+    options = body.get("options") or {}
+    return Asked(
+        turns,
+        [tool["function"]["name"] for tool in body.get("tools") or []],
+        body.get("format"),
+        options.get("stop") or [],
+        options.get("num_predict"),
+        body.get("think"),
+        (bool(body.get("logprobs")), body.get("top_logprobs") or 0),
+    )
+
+
+def answered(message: dict[str, Any], calls: list[tuple[str | None, str]], open_calls: list[int]) -> int:
+    """The call a result belongs to: by id, else by name, else the first that is open (clients.md 4.3)."""
+    for at in open_calls:
+        identity, name = calls[at]
+        if message.get("tool_call_id"):
+            if message["tool_call_id"] == identity:
+                return at
+        elif message.get("tool_name") in (None, "", name):
+            return at
+    raise AssertionError(f"a result without its call: {message}")

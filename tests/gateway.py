@@ -1,0 +1,73 @@
+"""A whole gateway for a test: the real configuration, the real web server on a free port, in the test's own loop.
+
+Knows: how one is started and stopped, and the configuration keys tests need. Must not know: what it should answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+from doors import Ask, Door, Heard, ask_door
+from fakes.openai_wire import KEY
+
+CAPABLE = ["completion", "tools", "vision", "thinking"]
+
+
+@dataclass
+class Gateway:
+    """A running one. `http` is a bare client of it, without time-outs or retries."""
+
+    url: str
+    http: aiohttp.ClientSession
+
+    async def ask(self, door: Door, ask: Ask, model: str, stream: bool, **more: Any) -> Heard:
+        """One request through `door`; `more` are further keys of its body."""
+        return await ask_door(self.http, self.url, door, {**door.body(ask, model, stream), **more})
+
+
+@asynccontextmanager
+async def running(
+    folder: Path, config: Mapping[str, Any], environment: Mapping[str, str] | None = None
+) -> AsyncIterator[Gateway]:
+    """Starts a gateway from `config` (the YAML file as a dict); it sees no environment but `environment`. Files go into
+    `folder`."""
+    # Imported here, so that a test file that cannot start a gateway fails as tests, not as a collection.
+    from ollama_bridge.app import start
+    from ollama_bridge.config import load
+
+    server = {"listen": "127.0.0.1:0", **config.get("server", {})}
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump({"state_dir": str(folder / "state"), **config, "server": server}), encoding="utf-8")
+    started = await start(load(path, env=dict(environment or {})))
+    try:
+        timeout = aiohttp.ClientTimeout(total=None)
+        async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as http:
+            yield Gateway(started.url, http)
+    finally:
+        await started.stop()
+
+
+def openai_provider(url: str, **more: Any) -> dict[str, Any]:
+    """The entry of an OpenAI-wire provider at a fake."""
+    return {"kind": "openai", "base_url": f"{url}/v1", "api_key": KEY, **more}
+
+
+def ollama_provider(url: str, **more: Any) -> dict[str, Any]:
+    return {"kind": "ollama", "base_url": url, **more}
+
+
+def alias(provider: str, model: str, **more: Any) -> dict[str, Any]:
+    """A model that can do everything but embed, unless `more` says otherwise."""
+    return {"provider": provider, "model": model, "capabilities": CAPABLE, **more}
+
+
+def aliases(provider: str, models: Iterable[str], **more: Any) -> dict[str, Any]:
+    """`provider-name` -> the provider's model `up-name`: public and upstream name differ, so that one showing up in
+    place of the other is seen."""
+    return {f"{provider}-{name}": alias(provider, f"up-{name}", **more) for name in models}

@@ -1,0 +1,133 @@
+"""What holds where: every scenario at every pair of door and provider. Written by hand, never from what the code did.
+
+Knows: the words of the house rules (section 6) and the sources of each exception. Must not know: how the gateway works.
+
+    relay      the provider speaks the client's wire: request and answer pass byte for byte but for the model's name
+    translate  everything the scenario means arrives
+    lossy N    it arrives but for what note N says
+    refuse N   the request gets a 4xx whose text note N gives
+    absent N   it cannot be asked or cannot happen there, for the reason of note N
+
+A row is a scenario; its nine cells are {/api/chat, /api/generate, /v1/chat/completions} x {an OpenAI-compatible
+provider, a real Ollama, the echo model}. A cell holds for the stream and for the whole answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DOORS = ("chat", "generate", "v1")
+PROVIDERS = ("openai", "ollama", "echo")
+WORDS = ("relay", "translate", "lossy", "refuse", "absent")
+
+TABLE = """
+                    | chat                           | generate                       | v1
+                    | openai    ollama    echo       | openai    ollama    echo       | openai    ollama    echo
+text                | translate relay     translate  | translate relay     translate  | relay     translate translate
+system              | translate relay     translate  | translate relay     translate  | relay     translate translate
+multi-turn          | translate relay     translate  | translate relay     translate  | relay     translate translate
+emoji               | translate relay     translate  | translate relay     translate  | relay     translate translate
+image-data          | translate relay     translate  | translate relay     translate  | relay     translate translate
+image-url           | refuse 1  refuse 1  refuse 1   | refuse 1  refuse 1  refuse 1   | relay     refuse 2  translate
+one-tool            | translate relay     translate  | absent 3  absent 3  absent 3   | relay     translate translate
+parallel-tools      | translate relay     absent 4   | absent 3  absent 3  absent 3   | relay     translate absent 4
+tool-no-arguments   | translate relay     translate  | absent 3  absent 3  absent 3   | relay     translate translate
+result-by-id        | translate relay     translate  | absent 3  absent 3  absent 3   | relay     translate translate
+result-by-name      | translate relay     translate  | absent 3  absent 3  absent 3   | refuse 5  translate translate
+result-by-neither   | translate relay     translate  | absent 3  absent 3  absent 3   | refuse 5  translate translate
+think-off           | translate relay     translate  | translate relay     translate  | relay     translate translate
+think-on            | translate relay     translate  | translate relay     translate  | relay     translate translate
+think-level         | translate relay     translate  | translate relay     translate  | relay     translate translate
+thinking-with-tools | lossy 6   relay     translate  | absent 3  absent 3  absent 3   | relay     translate translate
+json                | translate relay     translate  | translate relay     translate  | relay     translate translate
+schema              | translate relay     translate  | translate relay     translate  | relay     translate translate
+stop-text           | translate relay     absent 4   | translate relay     absent 4   | relay     translate absent 4
+length              | translate relay     translate  | translate relay     translate  | relay     translate translate
+refusal             | lossy 7   absent 8  absent 4   | lossy 7   absent 8  absent 4   | relay     absent 8  absent 4
+logprobs            | translate relay     translate  | translate relay     translate  | relay     translate translate
+cached-usage        | lossy 9   absent 10 absent 4   | lossy 9   absent 10 absent 4   | relay     absent 10 absent 4
+no-usage            | translate relay     absent 4   | translate relay     absent 4   | relay     translate absent 4
+empty               | translate relay     absent 4   | translate relay     absent 4   | relay     translate absent 4
+status-400          | translate translate absent 11  | translate translate absent 11  | translate translate absent 11
+status-401          | translate translate absent 11  | translate translate absent 11  | translate translate absent 11
+status-403          | translate translate absent 11  | translate translate absent 11  | translate translate absent 11
+status-404          | translate translate absent 11  | translate translate absent 11  | translate translate absent 11
+status-429          | translate translate absent 11  | translate translate absent 11  | translate translate absent 11
+status-500          | translate translate absent 11  | translate translate absent 11  | translate translate absent 11
+status-529          | translate translate absent 11  | translate translate absent 11  | translate translate absent 11
+error-midway        | translate translate absent 11  | translate translate absent 11  | translate translate absent 11
+cut-midway          | translate translate absent 11  | translate translate absent 11  | translate translate absent 11
+stall               | translate translate absent 11  | translate translate absent 11  | translate translate absent 11
+"""
+
+
+@dataclass(frozen=True)
+class Note:
+    """`what`: what is lost, the text of the refusal, or why it is absent. `source`: who says so."""
+
+    what: str
+    source: str
+
+
+NOTES = {
+    1: Note(
+        "illegal base64 data at input byte 4",
+        "Ollama's images are base64 (ollama-protocol.md 2; golden chat/messages-bad-image-url)",
+    ),
+    2: Note(
+        "not a public address", "Ollama fetches no pictures: the gateway does, never from inside (house.md 2, fetch.py)"
+    ),
+    3: Note("generate knows no tools and no messages", "ollama-protocol.md 2.3"),
+    4: Note("the echo model gives back what it was sent; it has no other answer", "product.md 2, echo"),
+    5: Note("tool_calls", "relayed as sent: OpenAI's wire wants an id on every call and result (OpenAI's own 400)"),
+    6: Note("thoughts of earlier turns", "OpenAI's wire has no field for them (providers.md 3.1, thinking in history)"),
+    7: Note("that the text is a refusal", "Ollama's wire has one text field (providers.md 3.5, delta.refusal)"),
+    8: Note("Ollama's wire knows no refusals", "ollama-protocol.md 2.4"),
+    9: Note("how many prompt tokens were cached", "Ollama's wire has two counts (ollama-protocol.md 2.4)"),
+    10: Note("a real Ollama reports no cached tokens", "ollama-protocol.md 2.4"),
+    11: Note("the echo model has no failures", "product.md 2, echo"),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`word` is one of WORDS; `note` is there for all but relay and translate."""
+
+    word: str
+    note: Note | None = None
+
+
+def read_table(text: str = TABLE) -> dict[tuple[str, str, str], Cell]:
+    """(door, provider, scenario) -> cell. Raises ValueError for a malformed row or a cell without its reason."""
+    cells: dict[tuple[str, str, str], Cell] = {}
+    for row in text.strip().splitlines()[2:]:
+        scenario, *groups = (part.strip() for part in row.split("|"))
+        if len(groups) != len(DOORS):
+            raise ValueError(f"{scenario}: {len(groups)} doors")
+        for door, group in zip(DOORS, groups, strict=True):
+            for provider, cell in zip(PROVIDERS, read_cells(scenario, group), strict=True):
+                if (door, provider, scenario) in cells:
+                    raise ValueError(f"{scenario} stands twice")
+                cells[door, provider, scenario] = cell
+    return cells
+
+
+def read_cells(scenario: str, group: str) -> list[Cell]:
+    cells: list[Cell] = []
+    words = group.split()
+    while words:
+        word = words.pop(0)
+        if word not in WORDS:
+            raise ValueError(f"{scenario}: unknown word {word!r}")
+        if word in ("relay", "translate"):
+            cells.append(Cell(word))
+            continue
+        number = words.pop(0) if words and words[0].isdigit() else None
+        note = NOTES.get(int(number)) if number else None
+        if note is None or not note.what or not note.source:
+            raise ValueError(f"{scenario}: '{word}' without a reason")
+        cells.append(Cell(word, note))
+    return cells
+
+
+SUPPORT = read_table()

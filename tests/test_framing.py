@@ -1,0 +1,113 @@
+"""SSE and NDJSON readers give the same frames however the bytes are cut; JSON is written as Go writes it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ollama_bridge.framing import BadJSON, FrameTooLong, Lines, ServerSentEvents, go_dumps, loads, sse
+
+
+def read_sse(data: bytes, cuts: list[int]) -> list[tuple[str | None, bytes]]:
+    reader = ServerSentEvents()
+    frames: list[tuple[str | None, bytes]] = []
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    for start, end in zip(edges, edges[1:], strict=False):
+        frames += reader.feed(data[start:end])
+    return frames + reader.end()
+
+
+SSE_CASES = {
+    "lf": (b"data: a\n\ndata: b\n\n", [(None, b"a"), (None, b"b")]),
+    "crlf": (b"data: a\r\n\r\ndata: b\r\n\r\n", [(None, b"a"), (None, b"b")]),
+    "cr": (b"data: a\r\rdata: b\r\r", [(None, b"a"), (None, b"b")]),
+    "no blank after the colon": (b"data:a\n\n", [(None, b"a")]),
+    "one blank only is dropped": (b"data:  a\n\n", [(None, b" a")]),
+    "named": (b"event: error\ndata: {}\n\n", [("error", b"{}")]),
+    "comments": (b": OPENROUTER PROCESSING\n\ndata: a\n\n:\n\n", [(None, b"a")]),
+    "several data lines": (b"data: a\ndata: b\n\n", [(None, b"a\nb")]),
+    "id and retry": (b"id: 7\nretry: 10\ndata: a\n\n", [(None, b"a")]),
+    "empty data line": (b"data:\n\ndata: \n\ndata\n\ndata: a\n\n", [(None, b"a")]),
+    "last event without blank line": (b"data: a\n\ndata: b\n", [(None, b"a"), (None, b"b")]),
+    "last line without line end": (b"data: a\n\ndata: b", [(None, b"a"), (None, b"b")]),
+    "byte order mark": (b"\xef\xbb\xbfdata: a\n\n", [(None, b"a")]),
+    "a name alone is no event": (b"event: ping\n\ndata: a\n\n", [(None, b"a")]),
+    "utf-8": ("data: 🦙\u0085é\n\n".encode(), [(None, "🦙\u0085é".encode())]),
+    "nothing": (b"", []),
+}
+
+
+@pytest.mark.parametrize(("data", "frames"), SSE_CASES.values(), ids=SSE_CASES)
+def test_sse_cut_at_every_byte(data: bytes, frames: list[tuple[str | None, bytes]]) -> None:
+    for cut in range(len(data) + 1):
+        assert read_sse(data, [cut]) == frames
+    assert read_sse(data, list(range(len(data)))) == frames
+
+
+@given(
+    st.lists(st.text(st.characters(exclude_characters="\n\r", exclude_categories=("Cs",)), min_size=1), max_size=8),
+    st.lists(st.integers(0, 10_000), max_size=12),
+)
+def test_sse_gives_back_what_was_written(texts: list[str], cuts: list[int]) -> None:
+    data = b"".join(sse(json.dumps(text).encode()) for text in texts)
+    assert read_sse(data, cuts) == [(None, json.dumps(text).encode()) for text in texts]
+
+
+@given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=6))
+def test_sse_takes_any_bytes_and_any_cut(data: bytes, cuts: list[int]) -> None:
+    assert read_sse(data, cuts) == read_sse(data, [])
+
+
+@given(st.lists(st.dictionaries(st.text(max_size=3), st.integers(), max_size=2), max_size=6), st.integers(0, 500))
+def test_lines_cut_anywhere(values: list[dict[str, int]], cut: int) -> None:
+    data = b"\n".join(json.dumps(value).encode() for value in values)
+    lines = Lines()
+    cut %= len(data) + 1
+    found = [*lines.feed(data[:cut]), *lines.feed(data[cut:]), *lines.end()]
+    assert [json.loads(line) for line in found] == values
+
+
+def test_blank_lines_and_heart_beats_are_no_lines() -> None:
+    lines = Lines()
+    assert lines.feed(b'\n  \n {"a":1}\n\r\n') == [b' {"a":1}']
+
+
+@pytest.mark.parametrize("reader", [Lines(10), ServerSentEvents(10)], ids=["ndjson", "sse"])
+def test_a_frame_without_end_is_refused(reader: Lines | ServerSentEvents) -> None:
+    with pytest.raises(FrameTooLong):
+        for _ in range(10):
+            reader.feed(b"data: aaaa")
+
+
+def test_many_data_lines_are_bounded_too() -> None:
+    reader = ServerSentEvents(100)
+    with pytest.raises(FrameTooLong):
+        for _ in range(100):
+            reader.feed(b"data: aaaa\n")
+
+
+GO_CASES = {
+    "html": ("<a href='x'>&", b"\"\\u003ca href='x'\\u003e\\u0026\""),
+    "separators": ("\u2028\u2029", b'"\\u2028\\u2029"'),
+    "next line, which cuts ollama-python's lines": ("\u0085", b'"\\u0085"'),
+    "emoji stays raw": ("🦙é", '"🦙é"'.encode()),
+    "controls": ("\x01\n\t", b'"\\u0001\\n\\t"'),
+    "object in order": ({"b": 1, "a": [None, True, 0.1]}, b'{"b":1,"a":[null,true,0.1]}'),
+}
+
+
+@pytest.mark.parametrize(("value", "written"), GO_CASES.values(), ids=GO_CASES)
+def test_json_as_go_writes_it(value: object, written: bytes) -> None:
+    assert go_dumps(value) == written
+    assert loads(written) == value
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"{} {}", b'"\xff"', b'"\\ud800"', b"[" * 100_000, b"NaN", b"1e999"], ids=lambda d: repr(d[:8])
+)
+def test_bad_json_is_one_error(data: bytes) -> None:
+    with pytest.raises(BadJSON):
+        loads(data)
