@@ -9,11 +9,13 @@ import asyncio
 import contextlib
 import gc
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import aiohttp
 from aiohttp import web
+from yarl import URL
 
 from . import screen
 from .capture import DirectoryCapture
@@ -35,6 +37,7 @@ from .providers.base import Provider
 from .providers.echo import EchoProvider
 from .providers.ollama import OllamaProvider
 from .providers.openai import OpenAIProvider
+from .providers.presets import PRESETS
 from .providers.transport import open_session
 from .web.ports import Services, WebSettings
 from .web.server import build
@@ -76,7 +79,7 @@ class Running:
 
     url: str
     address: str
-    _runner: web.AppRunner
+    _runner: web.ServerRunner
     _exit: contextlib.AsyncExitStack = field(repr=False)
 
     async def stop(self) -> None:
@@ -102,7 +105,8 @@ async def start(config: Config) -> Running:
             providers,
             [alias(model, config) for model in config.models.values()],
             Defaults(**config.defaults.model_dump()),
-            {name: list(p.patterns) for name, p in config.providers.items() if p.patterns},
+            patterns={name: list(p.patterns) for name, p in config.providers.items() if p.patterns},
+            drop_tools={name for name, p in config.providers.items() if p.drop_tools},
         )
         discovery = Discovery(catalog, [p for p in providers.values() if p.off is None], log)
         loaded = LoadedModels()
@@ -116,14 +120,15 @@ async def start(config: Config) -> Running:
             catalog=catalog,
             refresh=discovery.refresh,
             providers=providers,
+            presets={name: preset_of(p) for name, p in config.providers.items()},
             timeouts={name: p.timeouts for name, p in config.providers.items()},
             dialects=dialects,
             residency=loaded,
             fetch=fetcher.fetch,
-            learned=Learned(),
+            learned=Learned(time.monotonic),
             metrics=metrics,
             log=log,
-            settings=Settings(heartbeat=config.server.heartbeat),
+            settings=Settings(heartbeat=config.server.heartbeat, strict_parameters=config.strict_parameters),
             capture=capture,
         )
         ollamas = {name: p for name, p in providers.items() if isinstance(p, OllamaProvider)}
@@ -142,9 +147,7 @@ async def start(config: Config) -> Running:
             api_key=key.get_secret_value() if key else None,
             max_body=config.server.max_body,
         )
-        runner = web.AppRunner(
-            build(services, settings), access_log=None, handler_cancellation=True, auto_decompress=False
-        )
+        runner = web.ServerRunner(build(services, settings))
         exit_stack.push_async_callback(runner.cleanup)
         await runner.setup()
         listen = config.server.listen
@@ -183,6 +186,15 @@ def alias(model: ModelConfig, config: Config) -> Model:
     )
 
 
+def preset_of(provider: ProviderConfig) -> str:
+    """The preset row a provider was made from, by name, else by address: a second account of one service has a name of
+    its own. "" for none."""
+    if provider.name in PRESETS:
+        return provider.name
+    rows = (row for row in PRESETS.values() if row.base_url.rstrip("/") == provider.base_url.rstrip("/"))
+    return next((row.name for row in rows), "")
+
+
 def secrets(config: Config) -> list[str]:
     """Everything that must not appear in a capture."""
     found = [p.api_key for p in config.providers.values()]
@@ -199,8 +211,6 @@ def client_host(host: str) -> str:
 
 def is_us(base_url: str, port: int) -> bool:
     """Whether a provider's address is this gateway: it would ask itself for ever."""
-    from yarl import URL
-
     url = URL(base_url)
     return url.port == port and (url.host or "") in ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104
 

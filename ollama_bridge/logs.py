@@ -29,5 +29,5 @@ def set_up(level: str) -> None:
 
 
 def logger(name: str) -> structlog.typing.FilteringBoundLogger:
-    found: structlog.typing.FilteringBoundLogger = structlog.get_logger(logger=name)
+    found: structlog.typing.FilteringBoundLogger = structlog.get_logger().bind(logger=name)
     return found

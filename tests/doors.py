@@ -256,6 +256,7 @@ class OpenAI:
 
     name: str = "v1"
     path: str = "/v1/chat/completions"
+    relayed: bool = False  # the answer is a provider's own
 
     def body(self, ask: Ask, model: str, stream: bool) -> dict[str, Any]:
         body: dict[str, Any] = {"model": model, "messages": [openai_message(ask, turn) for turn in ask.turns]}
@@ -302,7 +303,7 @@ class OpenAI:
                     continue
                 value = json.loads(line[6:])
                 if value.get("error"):
-                    heard.error = openai_error(value)
+                    heard.error = value["error"]["message"] if self.relayed else openai_error(value)
                     continue
                 assert value["object"] == "chat.completion.chunk"
                 self._take(heard, value, model, "delta", calls)
@@ -320,8 +321,9 @@ class OpenAI:
         assert model is None or value["model"] == model, value["model"]
         for choice in value["choices"]:
             said = choice.get(where) or {}
-            text, refusal = said.get("content") or "", said.get("refusal") or ""
-            thinking = said.get("reasoning") or said.get("reasoning_content") or ""
+            text, thinking = openai_content(said.get("content") or "")
+            refusal = said.get("refusal") or ""
+            thinking += said.get("reasoning") or said.get("reasoning_content") or ""
             heard.text += text
             heard.refusal += refusal
             heard.thinking += thinking
@@ -342,6 +344,15 @@ class OpenAI:
         if usage:
             heard.prompt, heard.completion = usage["prompt_tokens"], usage["completion_tokens"]
             heard.cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+
+
+def openai_content(content: str | list[dict[str, Any]]) -> tuple[str, str]:
+    """-> (text, thinking). Mistral sends a list of both (providers.md 8)."""
+    if isinstance(content, str):
+        return content, ""
+    text = "".join(part["text"] for part in content if part["type"] == "text")
+    thoughts = [piece["text"] for part in content if part["type"] == "thinking" for piece in part["thinking"]]
+    return text, "".join(thoughts)
 
 
 def openai_error(value: Any) -> str:

@@ -74,6 +74,11 @@ def user(text: str, **more: Any) -> Ask:
     return Ask((Turn("user", text),), **more)
 
 
+def echo(text: str = "", **more: Any) -> Expect:
+    """What the echo model says; its counts are its own."""
+    return Expect(text, tokens=None, **more)
+
+
 def refused(name: str, status: int, said: str, told: str, to: int, **more: Any) -> Scenario:
     """The provider answers `status` and says `said`; the client gets status `to` and reads `told`."""
     headers = more.pop("headers", ())
@@ -100,42 +105,54 @@ def tool_turns(calls: tuple[Call, ...], told: str, order: tuple[int, ...]) -> As
 
 
 SCENARIOS = (
-    Scenario("text", user("Say hello."), Script(text=("Hel", "lo", " there")), Expect("Hello there")),
+    Scenario(
+        "text",
+        user("Say hello."),
+        Script(text=("Hel", "lo", " there")),
+        Expect("Hello there"),
+        echo=echo("Say hello."),
+    ),
     Scenario(
         "system",
         Ask((Turn("system", "Answer with one word."), Turn("user", "Is it cold?"))),
         Script(text=("Yes",)),
         Expect("Yes"),
+        echo=echo("Is it cold?"),
     ),
     Scenario(
         "multi-turn",
         Ask((Turn("user", "I am Ada."), Turn("assistant", "Hello Ada."), Turn("user", "Who am I?"))),
         Script(text=("Ada", ".")),
         Expect("Ada."),
+        echo=echo("Who am I?"),
     ),
     Scenario(
         "emoji",
         user("Draw \u2603\u0085 and 👩‍🚀."),
         Script(text=("👩‍🚀 n", "ée", "\u0085", "<\u2028>", "☃"), cuts=inside_characters),
         Expect("👩‍🚀 née\u0085<\u2028>☃"),
+        echo=echo("Draw \u2603\u0085 and 👩‍🚀."),
     ),
     Scenario(
         "image-data",
         Ask((Turn("user", "What is it?", images=(DOT,)),)),
         Script(text=("A ", "dot.")),
         Expect("A dot."),
+        echo=echo("What is it? [1 image: png, 70 bytes]"),
     ),
     Scenario(
         "image-url",
-        Ask((Turn("user", "What is it?", image_urls=("http://127.0.0.1:9/dot.png",)),)),
+        Ask((Turn("user", "And this?", image_urls=("http://127.0.0.1:9/dot.png",)),)),
         Script(text=("A ", "dot.")),
         Expect("A dot."),
+        echo=echo("And this? [1 image: by address]"),
     ),
     Scenario(
         "one-tool",
         user("Weather in Oslo?", tools=(WEATHER,)),
         Script(calls=(Call("get_weather", ('{"ci', 'ty":', '"Os', 'lo"}'), "call_w"),)),
         Expect(calls=(("get_weather", {"city": "Oslo"}),), reason="tool_calls"),
+        echo=echo(calls=(("get_weather", {"city": "Weather in Oslo?"}),), reason="tool_calls"),
     ),
     Scenario(
         "parallel-tools",
@@ -153,22 +170,49 @@ SCENARIOS = (
         user("What day is it?", tools=(DATE,)),
         Script(calls=(Call("get_date", (), "call_d"),)),
         Expect(calls=(("get_date", {}),), reason="tool_calls"),
+        echo=echo(calls=(("get_date", {}),), reason="tool_calls"),
     ),
-    Scenario("result-by-id", tool_turns(CALLS, "id", (1, 0)), AFTERMATH, Expect("Noon, and 3 degrees.")),
-    Scenario("result-by-name", tool_turns(NO_IDS, "name", (1, 0)), AFTERMATH, Expect("Noon, and 3 degrees.")),
-    Scenario("result-by-neither", tool_turns(NO_IDS, "neither", (0, 1)), AFTERMATH, Expect("Noon, and 3 degrees.")),
-    Scenario("think-off", user("6 times 7?", think=False), Script(text=("4", "2")), Expect("42")),
+    Scenario(
+        "result-by-id",
+        tool_turns(CALLS, "id", (1, 0)),
+        AFTERMATH,
+        Expect("Noon, and 3 degrees."),
+        echo=echo("noon\n3 degrees"),
+    ),
+    Scenario(
+        "result-by-name",
+        tool_turns(NO_IDS, "name", (1, 0)),
+        AFTERMATH,
+        Expect("Noon, and 3 degrees."),
+        echo=echo("noon\n3 degrees"),
+    ),
+    Scenario(
+        "result-by-neither",
+        tool_turns(NO_IDS, "neither", (0, 1)),
+        AFTERMATH,
+        Expect("Noon, and 3 degrees."),
+        echo=echo("3 degrees\nnoon"),
+    ),
+    Scenario(
+        "think-off",
+        user("6 times 7?", think=False),
+        Script(text=("4", "2")),
+        Expect("42"),
+        echo=echo("6 times 7?"),
+    ),
     Scenario(
         "think-on",
         user("6 times 7?", think=True),
         Script(thinking=("Six ", "sevens"), text=("4", "2")),
         Expect("42", thinking="Six sevens"),
+        echo=echo("6 times 7?", thinking="The user said: 6 times 7?"),
     ),
     Scenario(
         "think-level",
         user("6 times 7?", think="high"),
         Script(thinking=("Seven", " sixes"), text=("42",)),
         Expect("42", thinking="Seven sixes"),
+        echo=echo("6 times 7?", thinking="The user said: 6 times 7?"),
     ),
     Scenario(
         "thinking-with-tools",
@@ -183,17 +227,35 @@ SCENARIOS = (
         ),
         Script(thinking=("It is ", "cold."), text=("3 ", "degrees.")),
         Expect("3 degrees.", thinking="It is cold."),
+        echo=echo("3 degrees", thinking="The tool said: 3 degrees"),
     ),
-    Scenario("json", user("A JSON object, please.", format="json"), Script(text=('{"n"', ":1}")), Expect('{"n":1}')),
-    Scenario("schema", user("A number, please.", format=SCHEMA), Script(text=('{"n":', "1}")), Expect('{"n":1}')),
     Scenario(
-        "stop-text", user("Count.", stop=("four", "END")), Script(text=("one two ", "three ")), Expect("one two three ")
+        "json",
+        user("A JSON object, please.", format="json"),
+        Script(text=('{"n"', ":1}")),
+        Expect('{"n":1}'),
+        echo=echo('{"echo": "A JSON object, please."}'),
+    ),
+    Scenario(
+        "schema",
+        user("A number, please.", format=SCHEMA),
+        Script(text=('{"n":', "1}")),
+        Expect('{"n":1}'),
+        echo=echo('{"n": 1}'),
+    ),
+    Scenario(
+        "stop-text",
+        user("Count to END, please.", stop=("four", "END")),
+        Script(text=("one two ", "three ")),
+        Expect("one two three "),
+        echo=echo("Count to "),
     ),
     Scenario(
         "length",
-        user("Count.", max_tokens=3),
+        user("Count from one to ten.", max_tokens=3),
         Script(text=("one two", " three"), reason="length"),
         Expect("one two three", reason="length"),
+        echo=echo("Count from one", reason="length"),
     ),
     Scenario(
         "refusal",
@@ -228,6 +290,7 @@ SCENARIOS = (
             ),
         ),
         Expect("Hé!", logprobs=(("Hé", -0.25, 2), ("!", -0.5, 2))),
+        echo=echo("Hi", logprobs=(("Hi", -0.046875, 2),)),
     ),
     Scenario(
         "cached-usage",

@@ -41,7 +41,7 @@ think-level         | translate relay     translate  | translate relay     trans
 thinking-with-tools | lossy 6   relay     translate  | absent 3  absent 3  absent 3   | relay     translate translate
 json                | translate relay     translate  | translate relay     translate  | relay     translate translate
 schema              | translate relay     translate  | translate relay     translate  | relay     translate translate
-stop-text           | translate relay     absent 4   | translate relay     absent 4   | relay     translate absent 4
+stop-text           | translate relay     translate  | translate relay     translate  | relay     translate translate
 length              | translate relay     translate  | translate relay     translate  | relay     translate translate
 refusal             | lossy 7   absent 8  absent 4   | lossy 7   absent 8  absent 4   | relay     absent 8  absent 4
 logprobs            | translate relay     translate  | translate relay     translate  | relay     translate translate

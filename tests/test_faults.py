@@ -35,7 +35,7 @@ def pairs() -> Iterator[object]:
             yield pytest.param(door, kind, id=f"{door.name}-{kind}")
 
 
-every_pair = pytest.mark.parametrize(("door", "kind"), pairs())
+every_pair = pytest.mark.parametrize(("door", "kind"), list(pairs()))
 
 
 @dataclass
@@ -186,7 +186,7 @@ PHASES = {  # where the upstream is when the client leaves
 
 
 @every_pair
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("phase", list(PHASES))
 async def test_client_leaves(bench: Setup, door: Door, kind: str, phase: str) -> None:
     async with bench(kind) as world:
         world.upstream.play("up-it", PHASES[phase]())

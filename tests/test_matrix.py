@@ -74,7 +74,7 @@ def cases() -> Iterator[object]:
             yield pytest.param(door, provider, scenario, cell, stream, id=f"{door}-{provider}-{scenario}-{how}")
 
 
-@pytest.mark.parametrize(("door", "provider", "name", "cell", "stream"), cases())
+@pytest.mark.parametrize(("door", "provider", "name", "cell", "stream"), list(cases()))
 @in_module
 async def test_cell(world: World, door: str, provider: str, name: str, cell: Cell, stream: bool) -> None:
     scenario = BY_NAME[name]

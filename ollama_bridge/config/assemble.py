@@ -282,7 +282,7 @@ class Assembly:
         place = (*alias, "provider") if entry.provider else self.marks.written((*alias, "targets", index))
         split = _split(text)
         if split is None:
-            self._wrong(place, f"expected provider/model, not '{text}'")
+            self._wrong(place, f"expected provider/model{self.marks.shown(place, text)}")
             return None
         name, model = split
         provider = providers.get(name)
@@ -292,6 +292,8 @@ class Assembly:
             return None  # reported at the provider itself
         if name in UNSUPPORTED_KINDS:
             self._wrong(place, unsupported_kind(name))
+        elif place in self.marks.variables:
+            self._wrong(place, f"no such provider{self.marks.origin(place)}")
         else:
             self._wrong(place, f"no provider '{name}'{nearest(name, {*providers, *PRESETS})}")
         return None

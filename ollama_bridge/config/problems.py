@@ -72,6 +72,20 @@ class Marks:
         """The nearest enclosing place that the file itself has: shorthands are spelled out before validation."""
         return next((place[:n] for n in range(len(place), 0, -1) if place[:n] in self.lines), place)
 
+    def origin(self, place: Place) -> str:
+        """` (the value comes from NAME)` when it came out of variables, else ""."""
+        names = self.variables.get(place)
+        return f" (the value comes from {' and '.join(names)})" if names else ""
+
+    def shown(self, place: Place, value: object) -> str:
+        """`, not 'VALUE'` when the value may be repeated; what came out of a variable is named by the variable."""
+        if place in self.variables:
+            return self.origin(place)
+        if _PRIVATE.intersection(map(str, place)) or not isinstance(value, str | int | float):
+            return ""
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        return f", not '{text}'" if len(text) <= _SHOWN and text.isprintable() else ""
+
 
 def dotted(place: Place) -> str:
     path = ""
@@ -105,7 +119,9 @@ def _explain(detail: ErrorDetails, schema: type[BaseModel], marks: Marks) -> Pro
         return marks.problem(place, "is missing")
     place = marks.written(place)
     words = _wording(detail)
-    return marks.problem(place, words + _shown(words, detail["input"], place, marks))
+    # A text where a mapping belongs may be a key put one level too high: not repeated.
+    apt = words.startswith("expected") and not words.startswith("expected a mapping")
+    return marks.problem(place, words + (marks.shown(place, detail["input"]) if apt else marks.origin(place)))
 
 
 _EXPECTED = {
@@ -140,21 +156,7 @@ def _wording(detail: ErrorDetails) -> str:
         return "expected text: put it in quotes" if scalar else "expected text"
     if kind == "greater_than_equal":
         return f"expected {context['ge']:g} or more"
-    if kind == "less_than_equal":
-        return f"expected {context['le']:g} or less"
     return detail["msg"]
-
-
-def _shown(words: str, value: object, place: Place, marks: Marks) -> str:
-    """What stands there instead. A text where a mapping belongs may be a key put one level too high: not repeated."""
-    if place in marks.variables:
-        return f" (the value comes from {' and '.join(marks.variables[place])})"
-    if _PRIVATE.intersection(map(str, place)) or not isinstance(value, str | int | float):
-        return ""
-    if not words.startswith("expected") or words.startswith("expected a mapping"):
-        return ""
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    return f", not '{text}'" if len(text) <= _SHOWN and text.isprintable() else ""
 
 
 def keys_at(schema: type[BaseModel], place: Place) -> set[str]:

@@ -215,6 +215,9 @@ class _Builder:
         if any(node is outer for outer in self._open):
             self._wrong(node, place, "an alias that leads back to itself")
             return None
+        if node.tag not in (_TAG + "map", _TAG + "seq"):
+            self._wrong(node, place, f"the tag {node.tag} is not supported")
+            return None
         self._open.append(node)
         try:
             if isinstance(node, yaml.SequenceNode):

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 DEFAULT_PORT = 8000
 
 _PART = r"(\d+(?:\.\d+)?)"
-_DURATION = re.compile(rf"(?:{_PART}h)?(?:{_PART}m(?!s))?(?:{_PART}s)?(?:{_PART}ms)?")
-_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
-_SIZE = re.compile(r"(\d+)\s*([kmg]i?b|b)?", re.IGNORECASE)
+_DURATION = re.compile(rf"(?:{_PART}h)?(?:{_PART}m(?!s))?(?:{_PART}s)?(?:{_PART}ms)?", re.ASCII)
+_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?", re.ASCII)
+_SIZE = re.compile(r"(\d+)\s*([kmg]i?b|b)?", re.IGNORECASE | re.ASCII)
 _SIZE_UNITS = {
     "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": 1024**2, "gib": 1024**3,
 }  # fmt: skip
@@ -120,11 +120,9 @@ def _split_host(text: str) -> tuple[str, str]:
     """-> (host, port), either may be empty. A bare number is a port; a bare IPv6 address has no port."""
     if text.isdigit():
         return "", text
-    if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        if ":" not in host or (rest and not rest.startswith(":")):
-            return "[", ""
-        return host, rest.removeprefix(":")
+    bracketed = re.fullmatch(r"\[([^\]]*:[^\]]*)\](?::(.*))?", text)
+    if bracketed:
+        return bracketed[1], bracketed[2] or ""
     if text.count(":") > 1:
         return text, ""
     host, _, port = text.partition(":")

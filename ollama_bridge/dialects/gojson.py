@@ -150,6 +150,13 @@ class Kind:
         raise NotImplementedError
 
 
+def _near(value: int) -> int:
+    """An integer that fits whatever Go would put it into; of others the text is needed."""
+    if -(2**63) <= value < 2**63:
+        return value
+    raise _Inexact
+
+
 class _Scalar(Kind):
     def __init__(self, go: str, python: type, zero: Any) -> None:
         super().__init__(go)
@@ -175,9 +182,7 @@ class _Integer(_Scalar):
             if number is None or not -(2**63) <= number < 2**63:
                 run.save(_Mismatch(f"number {value.text}", self.go))
             return number
-        if type(value) is int and not -(2**63) <= value < 2**63:
-            raise _Inexact
-        return super().read(value, run)
+        return super().read(_near(value) if type(value) is int else value, run)
 
 
 class _Float(_Scalar):
@@ -191,7 +196,7 @@ class _Float(_Scalar):
                 run.save(_Mismatch(f"number {value.text}", self.go))
             return number
         if type(value) is int:
-            return value
+            return _near(value)
         return super().read(value, run)
 
 
@@ -203,7 +208,7 @@ class _Anything(Kind):
             return _plain(value, run, 0)
         if run.deep and isinstance(value, dict | list):
             _check_depth(value)
-        return value
+        return _near(value) if type(value) is int else value
 
 
 class Array(Kind):

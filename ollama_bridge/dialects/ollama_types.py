@@ -49,7 +49,7 @@ def _duration_ns(text: str) -> int:
     rest = text[1:] if text[:1] in ("-", "+") else text
     if rest == "0":
         return 0
-    bad = f"time: invalid duration {quote(text)}"
+    bad = f"time: invalid duration {_time_quote(text)}"
     total = 0
     at = 0
     while at < len(rest) or not rest:
@@ -59,9 +59,9 @@ def _duration_ns(text: str) -> int:
         if not (whole or fraction) or len(whole) > 19:
             raise ValueError(bad)
         if not unit:
-            raise ValueError(f"time: missing unit in duration {quote(text)}")
+            raise ValueError(f"time: missing unit in duration {_time_quote(text)}")
         if unit not in _UNIT_NS:
-            raise ValueError(f"time: unknown unit {quote(unit)} in duration {quote(text)}")
+            raise ValueError(f"time: unknown unit {_time_quote(unit)} in duration {_time_quote(text)}")
         total += int(whole or "0") * _UNIT_NS[unit]
         if fraction:
             total += int(float(f"0.{fraction[:18]}") * _UNIT_NS[unit])
@@ -69,6 +69,15 @@ def _duration_ns(text: str) -> int:
             raise ValueError(bad)
         at = part.end()
     return -total if text.startswith("-") else total
+
+
+def _time_quote(text: str) -> str:
+    """Quoted as Go's package time does it: every byte that is not printable ASCII in hex."""
+    shown = (
+        f"\\{c}" if c in '"\\' else c if " " <= c <= "\x7f" else "".join(f"\\x{b:02x}" for b in c.encode())
+        for c in text
+    )
+    return f'"{"".join(shown)}"'
 
 
 class _Image(Bytes):

@@ -1,7 +1,7 @@
 """What whole replies and stream frames of the OpenAI wire have in common: usage, spoken pieces, finish reasons, errors.
 
-Knows: the spellings of every compatible service (providers.md 2.2, 3.5, 6.2, section 8). Must not know: requests, frames,
-the order of events.
+Knows: the spellings of every compatible service (providers.md 2.2, 3.5, 6.2, section 8). Must not know: requests,
+frames, the order of events.
 
     {"prompt_tokens":9,"completion_tokens":4,"prompt_tokens_details":{"cached_tokens":8}}   -> Usage
     {"content":"Hi","reasoning_content":"hm"}                          -> [("thinking", "hm"), ("text", "Hi")]
@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
+
+import msgspec
 
 from ..errors import GatewayError, Scope, WireError, classify
 from ..framing import dumps
@@ -65,10 +67,9 @@ def usage_of(frame: Mapping[str, Any], before: Usage) -> Usage:
         _count(usage, "cached_tokens"),
         _count(timings, "cache_n"),
     )
-    if reasoning and prompt is not None and completion is not None:
-        # xAI counts reasoning apart from the completion (providers.md 3.5); the total gives it away.
-        if _count(usage, "total_tokens") == prompt + completion + reasoning:
-            completion += reasoning
+    total = _count(usage, "total_tokens")
+    if reasoning and completion is not None and total == (prompt or 0) + completion + reasoning:
+        completion += reasoning  # xAI counts it apart (providers.md 3.5)
     if prompt is None and "prompt_n" in timings:
         prompt = (_count(timings, "prompt_n") or 0) + (_count(timings, "cache_n") or 0)
     return Usage(
@@ -76,7 +77,9 @@ def usage_of(frame: Mapping[str, Any], before: Usage) -> Usage:
         completion=_first(completion, _count(timings, "predicted_n"), before.completion),
         cached=_first(cached, before.cached),
         reasoning=_first(reasoning, before.reasoning),
-        prompt_ns=_first(_nanoseconds(times, "prompt_time", 1e9), _nanoseconds(timings, "prompt_ms", 1e6), before.prompt_ns),
+        prompt_ns=_first(
+            _nanoseconds(times, "prompt_time", 1e9), _nanoseconds(timings, "prompt_ms", 1e6), before.prompt_ns
+        ),
         completion_ns=_first(
             _nanoseconds(times, "completion_time", 1e9),
             _nanoseconds(timings, "predicted_ms", 1e6),
@@ -85,8 +88,20 @@ def usage_of(frame: Mapping[str, Any], before: Usage) -> Usage:
     )
 
 
+def estimated(usage: Usage, prompt_bytes: int, answer_bytes: int) -> Usage:
+    """Usage with the counts that nobody told put at four bytes of UTF-8 a token (providers.md 3.3)."""
+    if usage.prompt is not None and usage.completion is not None:
+        return usage
+    return msgspec.structs.replace(
+        usage,
+        prompt=_first(usage.prompt, -(-prompt_bytes // 4)),
+        completion=_first(usage.completion, -(-answer_bytes // 4)),
+        estimated=True,
+    )
+
+
 def usage_object(usage: Usage) -> dict[str, Any]:
-    """Usage as OpenAI writes it. Counts that nobody told are 0: clients require numbers."""
+    """Usage as OpenAI writes it, details only where they are known."""
     prompt, completion = usage.prompt or 0, usage.completion or 0
     written: dict[str, Any] = {
         "prompt_tokens": prompt,
@@ -157,7 +172,9 @@ def thought_of(message: Mapping[str, Any]) -> str:
     details = message.get("reasoning_details")
     if not isinstance(details, list):
         return ""
-    return "".join(_text(detail.get("text")) or _text(detail.get("summary")) for detail in details if isinstance(detail, dict))
+    return "".join(
+        _text(detail.get("text")) or _text(detail.get("summary")) for detail in details if isinstance(detail, dict)
+    )
 
 
 def _part(part: Any) -> list[tuple[Literal["thinking", "text"], str]]:
@@ -180,8 +197,8 @@ def _text(value: Any) -> str:
 
 
 def logprobs_of(choice: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    """The items of a choice's logprobs: {token, logprob, bytes, top_logprobs}. The old form of /v1/completions (parallel
-    lists) is not theirs and is left out."""
+    """The items of a choice's logprobs: {token, logprob, bytes, top_logprobs}. The parallel lists of /v1/completions
+    are another form and are left out."""
     content = _object(choice, "logprobs").get("content")
     if not isinstance(content, list):
         return None

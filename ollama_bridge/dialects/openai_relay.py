@@ -35,7 +35,8 @@ def relay_request(body: bytes, model: str, request: ChatRequest | EmbedRequest) 
     """The client's own body for the provider: every other value keeps its bytes. None when that is not possible."""
     try:
         members = _members(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        given = loads(bytes(members.get("stream_options", b"null")))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, BadJSON):
         return None
     if any(name in members for name in _OLLAMAS):
         return None
@@ -43,7 +44,6 @@ def relay_request(body: bytes, model: str, request: ChatRequest | EmbedRequest) 
         members.pop(name, None)
     members["model"] = msgspec.Raw(json_string(model))
     if isinstance(request, ChatRequest) and request.stream:
-        given = loads(bytes(members["stream_options"])) if "stream_options" in members else None
         options = given if isinstance(given, dict) else {}
         if options.get("include_usage") is not True:
             members["stream_options"] = msgspec.Raw(dumps({**options, "include_usage": True}))
@@ -65,14 +65,15 @@ _envelope = msgspec.json.Decoder(_Envelope).decode
 
 
 def relay_reply(body: bytes, model: str) -> tuple[bytes, Usage]:
-    """A whole reply with the model's name put back. Raises GatewayError when it holds an error, or is no JSON object."""
+    """A whole reply with the model's name put back. Raises GatewayError when it is no JSON object or holds an error."""
     try:
         envelope = _envelope(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise unusable("sent a reply that is not a JSON object") from None
     if envelope.error:
         raise failure_of({"error": envelope.error})
-    return _renamed(body, bytes(envelope.model), json_string(model)), usage_of(msgspec.structs.asdict(envelope), Usage())
+    usage = usage_of(msgspec.structs.asdict(envelope), Usage())
+    return _renamed(body, bytes(envelope.model), json_string(model)), usage
 
 
 def _renamed(body: bytes, theirs: bytes, ours: bytes) -> bytes:
@@ -84,16 +85,50 @@ def _renamed(body: bytes, theirs: bytes, ours: bytes) -> bytes:
     return body if found is None else body[: found.end()] + ours + body[found.end() + len(theirs) :]
 
 
-_BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_BOUNDARY = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 _MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
+_NO_REASON = re.compile(rb'"finish_reason"\s*:\s*null')
+_NO_USAGE = re.compile(rb'"usage"\s*:\s*null')
+
+
+class _Shape:
+    """How this stream's plain frames look: what each of them holds exactly once, and what none of them holds.
+
+    Inside a JSON string quotes are escaped, so what is looked for can only be a member. A text that looks like the
+    beginning of a frame spoils the count; its frames are then read one by one.
+    """
+
+    __slots__ = ("absent", "model", "once")
+
+    def __init__(self, frame: bytes, model: bytes) -> None:
+        self.model = model
+        self.once = [frame[: frame.index(b"{") + 1], model]
+        self.absent = [b'"error"']
+        for nothing, member in ((_NO_REASON, b'"finish_reason"'), (_NO_USAGE, b'"usage"')):
+            found = nothing.search(frame)
+            if found is None:
+                self.absent.append(member)
+            else:
+                self.once.append(found[0])
+
+    def fits(self, frames: bytes) -> bool:
+        """Whether all of these frames are plain. Comments among them do not matter."""
+        count = frames.count(self.once[0])
+        if not count:
+            return False
+        for part in self.once:
+            if frames.count(part) != count:
+                return False
+        return not any(part in frames for part in self.absent)
 
 
 class Tap:
     """A stream relayed: whole frames as they came, the model's name put back, usage and errors seen on the way.
 
-    A plain frame is never decoded: once content has passed, a frame that has no finish reason, no usage and no error
-    only needs the name replaced. A frame with an error is not passed on but told by `error`: whoever pumps ends the
-    stream with `fail`. A frame with nothing but usage is swallowed when the client has not asked for it.
+    Plain frames are never decoded. Once the first content has shown what they look like, all frames of a read are
+    counted over at once: without a finish reason, usage or an error among them, only the name has to be replaced.
+    A frame with an error is not passed on but told by `error`: whoever pumps ends the stream with `fail`. A frame with
+    nothing but usage is swallowed when the client has not asked for it.
     """
 
     content_type = "text/event-stream"
@@ -106,8 +141,9 @@ class Tap:
         self.content = False
         self.error: GatewayError | None = None
         self._ours = b'"model":' + json_string(request.model)
-        self._theirs = b""  # the model member as the provider writes it
         self._tells_usage = request.include_usage
+        self._alone = request.n in (None, 1)  # several answers side by side have several finish reasons
+        self._shape: _Shape | None = None
         self._seen = False
         self._rest = b""
 
@@ -116,25 +152,13 @@ class Tap:
             return b""
         if self._rest:
             data = self._rest + data
-        if b"\r" in data:
-            frames, self._rest = _split(data)
-        else:
-            frames = data.split(b"\n\n")
-            self._rest = frames.pop()
-            frames = [frame + b"\n\n" for frame in frames]
-        out: list[bytes] = []
-        theirs, ours = self._theirs, self._ours
-        for frame in frames:
-            if self.content and theirs and theirs in frame and _is_plain(frame):
-                out.append(frame.replace(theirs, ours, 1))
-                continue
-            out.append(self._look(frame))
-            theirs = self._theirs
-            if self.error is not None:
-                break
-        if len(self._rest) > MAX_FRAME:
-            self.error = unusable(f"sent a frame of more than {MAX_FRAME} bytes")
-        return b"".join(out)
+        if self._shape is not None and b"\r" not in data:
+            cut = data.rfind(b"\n\n") + 2
+            frames = data[:cut]
+            if cut > 1 and self._shape.fits(frames):
+                self._rest = data[cut:]
+                return frames.replace(self._shape.model, self._ours)
+        return self._one_by_one(data)
 
     def end(self) -> bytes:
         """A last frame without its blank line is passed on with one; half a frame is not."""
@@ -148,6 +172,19 @@ class Tap:
 
     def fail(self, error: GatewayError, now: Moment) -> bytes:
         return error_frame(error)
+
+    def _one_by_one(self, data: bytes) -> bytes:
+        out: list[bytes] = []
+        start = 0
+        for found in _BOUNDARY.finditer(data):
+            out.append(self._look(data[start : found.end()]))
+            start = found.end()
+            if self.error is not None:
+                break
+        self._rest = data[start:]
+        if len(self._rest) > MAX_FRAME:
+            self.error = unusable(f"sent a frame of more than {MAX_FRAME} bytes")
+        return b"".join(out)
 
     def _look(self, frame: bytes) -> bytes:
         """A frame read whole. Gives back what is to be passed on."""
@@ -177,7 +214,7 @@ class Tap:
         self.usage = usage_of(chunk, self.usage)
         choices = chunk.get("choices")
         if not isinstance(choices, list) or not choices:
-            return self._tells_usage or not chunk.get("usage") or choices is None
+            return self._tells_usage or not chunk.get("usage")
         self._seen = True
         for choice in choices:
             if not isinstance(choice, dict):
@@ -197,7 +234,9 @@ class Tap:
         for found in _MODEL.finditer(frame):
             member = found[0]
             if loads(b"{" + member + b"}")["model"] == chunk.get("model"):
-                self._theirs = member
+                plain = self.content and not (self.finished or chunk.get("usage"))
+                if plain and self._alone and frame.startswith(b"data"):
+                    self._shape = _Shape(frame, member)
                 return frame.replace(member, self._ours, 1)
         return frame
 
@@ -209,27 +248,6 @@ class Tap:
             self.error = error
         else:
             self.error = unusable("answered a stream request with a whole reply")
-
-
-def _is_plain(frame: bytes) -> bool:
-    """Neither finish reason nor usage nor error. Inside a JSON string quotes are escaped, so only members match."""
-    if b'"error"' in frame:
-        return False
-    at = frame.find(b'"finish_reason"')
-    if at >= 0 and not frame.startswith(b":null", at + 15):
-        return False
-    at = frame.find(b'"usage"')
-    return at < 0 or frame.startswith(b":null", at + 7)
-
-
-def _split(data: bytes) -> tuple[list[bytes], bytes]:
-    """Frames with their blank lines, however those are written, and the rest."""
-    frames: list[bytes] = []
-    start = 0
-    for found in _BOUNDARY.finditer(data):
-        frames.append(data[start : found.end()])
-        start = found.end()
-    return frames, data[start:]
 
 
 def _payload(frame: bytes) -> tuple[bytes, bytes]:

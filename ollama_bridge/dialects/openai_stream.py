@@ -25,10 +25,12 @@ from ..events import BlockEnd, BlockStart, Delta, Event, Failed, Finish, Start, 
 from ..framing import MAX_FRAME, BadJSON, FrameTooLong, ServerSentEvents, dumps, go_escape, json_string, loads, sse
 from ..values import ChatRequest, Reply, Usage
 from .base import GENERATE, Moment
+from .ollama_answers import prompt_size, size
 from .openai_fields import (
     DONE,
     arguments_text,
     call_vendor,
+    estimated,
     failure_of,
     finish_word,
     logprobs_of,
@@ -99,7 +101,8 @@ class Reader:
     """
 
     __slots__ = (
-        "_body", "_calls", "_done", "_index", "_next", "_open", "_reason", "_sse", "_start", "_tags", "_usage", "_whole",
+        "_body", "_calls", "_done", "_index", "_next", "_open", "_reason", "_sse", "_start", "_tags", "_usage",
+        "_whole",
     )  # fmt: skip
 
     def __init__(self, whole: Callable[[bytes], Reply], think_tags: bool = False) -> None:
@@ -128,7 +131,7 @@ class Reader:
             self._fail(events, unusable(f"sent a frame of more than {MAX_FRAME} bytes"))
             return events
         for name, frame in frames:
-            if self._start is not None and name is None:
+            if self._start is not None and name is None and not self._calls:
                 try:
                     delta = _plain(frame).choices[0].delta
                 except _NOT_PLAIN:
@@ -430,7 +433,9 @@ class Writer:
     headers: Mapping[str, str] = {}
     heartbeat = b": \n\n"
 
-    __slots__ = ("_calls", "_head", "_kind", "_model", "_prefix", "_suffix", "_tail", "_usage")
+    __slots__ = (
+        "_calls", "_head", "_kind", "_model", "_prefix", "_prompt_bytes", "_said", "_suffix", "_tail", "_usage",
+    )  # fmt: skip
 
     def __init__(self, kind: str, request: ChatRequest) -> None:
         self._kind = kind
@@ -440,6 +445,10 @@ class Writer:
         self._head = b""
         self._prefix = b""
         self._suffix = b',"logprobs":null,"finish_reason":null}]' + self._tail
+        if kind != GENERATE:
+            self._suffix = b"}" + self._suffix
+        self._prompt_bytes = prompt_size(request)
+        self._said = 0  # bytes of the answer so far
         self._calls: dict[int, int] = {}  # block -> number of the call
 
     def write(self, events: list[Event], now: Moment) -> bytes:
@@ -449,16 +458,15 @@ class Writer:
         for event in events:
             if type(event) is Delta and event.kind == "text" and event.logprobs is None:
                 if event.text:
-                    out += (self._prefix, json_string(event.text), self._closing())
+                    text = json_string(event.text)
+                    self._said += len(text) - 2
+                    out += (self._prefix, text, self._suffix)
             else:
                 self._event(event, out)
         return go_escape(b"".join(out))
 
     def fail(self, error: GatewayError, now: Moment) -> bytes:
         return error_frame(error)
-
-    def _closing(self) -> bytes:
-        return self._suffix if self._kind == GENERATE else b"}" + self._suffix
 
     def _begin(self, event: Event, now: Moment, out: list[bytes]) -> None:
         start = event if isinstance(event, Start) else Start()
@@ -490,6 +498,7 @@ class Writer:
                 extra = event.vendor.get("openai", {})
                 out.append(self._chunk({"tool_calls": [{**extra, **call}]}))
         elif isinstance(event, Delta):
+            self._said += size(event.text)
             if event.kind == "tool_call":
                 piece = {"index": self._calls[event.index], "function": {"arguments": event.text}}
                 out.append(self._chunk({"tool_calls": [piece]}))
@@ -510,5 +519,6 @@ class Writer:
         said = "" if self._kind == GENERATE else {}
         out.append(self._chunk(said, finish=finish_word(finish.reason, bool(self._calls))))
         if self._usage:
-            out.append(self._head + b'],"usage":' + dumps(usage_object(finish.usage)) + b"}\n\n")
+            usage = usage_object(estimated(finish.usage, self._prompt_bytes, self._said))
+            out.append(self._head + b'],"usage":' + dumps(usage) + b"}\n\n")
         out.append(b"data: " + DONE + b"\n\n")

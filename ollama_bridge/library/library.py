@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from ..dialects.base import Answer
-from ..dialects.gojson import Struct, decode
+from ..dialects.gojson import BOOL, OBJECT, STRING, Struct, decode
 from ..errors import MODEL_NOT_FOUND, MODEL_REQUIRED, GatewayError, Scope, refuse
 from ..framing import BadJSON, dumps, go_dumps, loads
 from ..policy.catalog import Catalog, Model
@@ -91,10 +91,9 @@ class Library:
 
 
 SHOW_REQUEST = Struct(
-    "ShowRequest",
-    model="string", name="string", system="string", template="string", verbose="bool",
-    options="map[string]interface {}",
-)  # fmt: skip
+    "api.ShowRequest",
+    {"model": STRING, "name": STRING, "system": STRING, "template": STRING, "verbose": BOOL, "options": OBJECT},
+)
 
 
 def _openai_item(name: str, model: Model) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A request fitted to what one target takes: values in, values out.
 
-Knows: profiles, and how to say the same thing in fewer words. Must not know: wire spellings (a dialect's `encode` spells
-by the same profile), which model or provider a profile came from, clocks.
+Knows: profiles, and how to say the same thing in fewer words. Must not know: wire spellings (a dialect's `encode`
+spells by the same profile), which model or provider a profile came from, clocks.
 
 Nothing is lost silently: what a target cannot be told becomes a Loss under the name of the field. Two kinds of dropping
 are none: a value that says what holds anyway (a penalty of 0), and the knobs of a local engine that do not change what
@@ -17,16 +17,15 @@ import msgspec
 
 from ..dialects.base import Loss, Profile
 from ..framing import dumps
-from ..values import ChatRequest, Format, Message, Sampling, Text, Think, ToolCall, Vendor
+from ..values import ChatRequest, Format, Message, Sampling, Text, ToolCall, Vendor
 from .families import (
     DEVELOPER_ROLE,
-    EFFORT_WITH_TOOLS,
     JSON_UNSAID,
-    REASONING_WITH_TOOLS,
+    OTHER_LIMIT,
     REPEATED_ROLES,
-    SCALE,
 )
 from .schemas import filled_tools
+from .thinking import can_think, fit_think, nearest
 
 if TYPE_CHECKING:
     from .catalog import Defaults
@@ -46,7 +45,6 @@ _ENGINE_KNOBS = frozenset(
         "low_vram", "f16_kv", "vocab_only", "logits_all", "embedding_only", "draft_num_predict",
     }
 )  # fmt: skip
-_SWITCHED = frozenset({"openrouter", "deepseek", "template"})  # ways of thinking control that have a plain "on"
 _JSON_WORDS = "Answer with JSON only: no code fence, no text before or after it."
 _SCHEMA_WORDS = "Answer with JSON only: no code fence, no text before or after it. It must match this JSON schema:\n"
 
@@ -55,14 +53,15 @@ def adapt(request: ChatRequest, profile: Profile) -> tuple[ChatRequest, list[Los
     """-> (the request as the target takes it, what is lost, whether it differs from what the client said).
 
     When the last is False, the client's own body may go out as it is. It is also True where the values fit but the
-    target spells them in another way than a client may have, and where stop strings must be found by the gateway:
-    those stay in the request (`stops_to_cut`). The input is not changed; what stays the same is shared with it.
+    target spells them in another way than a client may have (`encode` does that by the profile), and where stop strings
+    must be found by the gateway: those stay in the request (`stops_to_cut`). The input is not changed; what stays the
+    same is shared with it.
     Sources: providers.md 2.6, 3.1-3.3.
     """
     if reads_ollama_options(profile):
         return _fit_engine(request, profile)
     losses: list[Loss] = []
-    think, reasoning = _fit_think(request, profile, losses)
+    think, reasoning = fit_think(request, profile, losses)
     form, instruction = _fit_format(request, profile, losses)
     fitted: dict[str, Any] = {
         "think": think,
@@ -73,9 +72,14 @@ def adapt(request: ChatRequest, profile: Profile) -> tuple[ChatRequest, list[Los
         "vendor": _fit_vendor(request.vendor, profile, reasoning, losses),
         **_fit_extras(request, profile, reasoning, losses),
     }
-    changes = {name: value for name, value in fitted.items() if value is not getattr(request, name)}
+    changes = {name: value for name, value in fitted.items() if not _same(value, getattr(request, name))}
     changed = bool(changes) or bool(stops_to_cut(request.sampling.stop, profile)) or _respelled(request, profile)
     return (msgspec.structs.replace(request, **changes) if changes else request), losses, changed
+
+
+def _same(new: Any, old: Any) -> bool:
+    """What was not touched is the very object, so that long conversations are not compared."""
+    return new is old or new == old
 
 
 def drop_tools(request: ChatRequest) -> tuple[ChatRequest, list[Loss]]:
@@ -92,14 +96,14 @@ def apply_defaults(request: ChatRequest, defaults: Defaults, profile: Profile | 
     request itself when nothing is added."""
     profile = profile or Profile()
     changes: dict[str, Any] = {}
-    if defaults.think is not None and request.think is None and _can_think(profile):
+    if defaults.think is not None and request.think is None and can_think(profile):
         changes["think"] = defaults.think
     if defaults.system and not (request.messages and request.messages[0].role == "system"):
         changes["messages"] = [Message("system", [Text(defaults.system)]), *request.messages]
     if defaults.keep_alive is not None and request.keep_alive is None and reads_ollama_options(profile):
         changes["keep_alive"] = defaults.keep_alive
     probe = msgspec.structs.replace(request, **changes)
-    _, reasoning = _fit_think(probe, profile, [])
+    _, reasoning = fit_think(probe, profile, [])
     sampling = _default_sampling(request.sampling, defaults, profile, reasoning)
     if sampling is not request.sampling:
         changes["sampling"] = sampling
@@ -109,7 +113,8 @@ def apply_defaults(request: ChatRequest, defaults: Defaults, profile: Profile | 
 def stops_to_cut(stop: list[str] | None, profile: Profile) -> list[str]:
     """The stop strings that the gateway must find itself (policy/stops); [] when the target finds them all."""
     stop = [text for text in stop or [] if text]
-    return stop if len(stop) > profile.max_stops or "stop" in profile.rejects else []
+    refused = "stop" in profile.rejects or "stop" in profile.drop_while_reasoning
+    return stop if refused or len(stop) > profile.max_stops else []
 
 
 def reads_ollama_options(profile: Profile) -> bool:
@@ -123,69 +128,7 @@ def _fit_engine(request: ChatRequest, profile: Profile) -> tuple[ChatRequest, li
     think = request.think
     if not isinstance(think, str) or not profile.efforts or think in profile.efforts:
         return request, [], False
-    return msgspec.structs.replace(request, think=_nearest(think, profile.efforts) or True), [], True
-
-
-# -- thinking ------------------------------------------------------------------------------------------------------
-
-
-def _can_think(profile: Profile) -> bool:
-    return profile.reasoning != "none" and "think" not in profile.rejects
-
-
-def _fit_think(request: ChatRequest, profile: Profile, losses: list[Loss]) -> tuple[Think, bool]:
-    """-> (what to say, whether the target will reason)."""
-    wanted = request.think
-    if request.tools and wanted is not False:
-        if REASONING_WITH_TOOLS in profile.rejects and profile.think_off and (wanted or profile.reasons_by_default):
-            if wanted:
-                losses.append(Loss("think", "not together with tools"))
-            return False, False
-        if EFFORT_WITH_TOOLS in profile.rejects and wanted:
-            if isinstance(wanted, str) or not profile.reasons_by_default:
-                losses.append(Loss("think", "not together with tools"))
-            return None, profile.reasons_by_default
-    if not _can_think(profile):
-        if wanted is False and profile.reasons_by_default:
-            losses.append(Loss("think", "cannot be switched off"))
-        elif wanted and (isinstance(wanted, str) or not profile.reasons_by_default):
-            losses.append(Loss("think", "cannot be told"))
-        return None, profile.reasons_by_default
-    if wanted is None:
-        return None, profile.reasons_by_default
-    if wanted is False:
-        return _fit_think_off(profile, losses)
-    if wanted is True:
-        if profile.reasons_by_default:
-            return None, True
-        return (True if profile.reasoning in _SWITCHED else _nearest("medium", profile.efforts) or True), True
-    if profile.reasoning == "template" and not profile.efforts:
-        losses.append(Loss("think", "has no levels"))
-        return True, True
-    level = _nearest(wanted, profile.efforts)
-    if level is None:
-        losses.append(Loss("think", "has no levels"))
-        return (None if profile.reasons_by_default else True), True
-    return level, True
-
-
-def _fit_think_off(profile: Profile, losses: list[Loss]) -> tuple[Think, bool]:
-    if profile.think_off:
-        return False, False
-    if not profile.reasons_by_default:
-        return None, False
-    losses.append(Loss("think", "cannot be switched off"))
-    return _nearest("minimal", profile.efforts or ("low",)), True
-
-
-def _nearest(level: str, efforts: tuple[str, ...]) -> Any:
-    """The nearest word the target takes, the stronger of two equally near; None when it has none of the scale's words.
-    () takes every word."""
-    if not efforts:
-        return level
-    place = SCALE.index(level)
-    known = [effort for effort in SCALE if effort in efforts]
-    return min(reversed(known), key=lambda effort: abs(SCALE.index(effort) - place), default=None)
+    return msgspec.structs.replace(request, think=nearest(think, profile.efforts) or True), [], True
 
 
 # -- sampling ------------------------------------------------------------------------------------------------------
@@ -200,7 +143,8 @@ def _refusal(name: str, profile: Profile, reasoning: bool) -> str | None:
     if reasoning and name in profile.drop_while_reasoning:
         return "not taken while the model reasons"
     beyond = name in _BEYOND_OPENAI or name not in _SAMPLING
-    return "not known to this provider" if beyond and name not in profile.accepts else None
+    known = name in profile.accepts or (name == "repeat_penalty" and "repetition_penalty" in profile.accepts)
+    return "not known to this provider" if beyond and not known else None
 
 
 def _fit_sampling(sampling: Sampling, profile: Profile, reasoning: bool, losses: list[Loss]) -> Sampling:
@@ -275,8 +219,7 @@ def _fit_format(request: ChatRequest, profile: Profile, losses: list[Loss]) -> t
         losses.append(Loss("format", "the schema is only asked for in words"))
         return (Format() if "json" in profile.formats else None), _SCHEMA_WORDS + dumps(wanted.schema).decode()
     if "json" in profile.formats:
-        unsaid = JSON_UNSAID in profile.rejects and not any("json" in m.text().lower() for m in request.messages)
-        return wanted, _JSON_WORDS if unsaid else None
+        return wanted, None
     if "schema" in profile.formats:
         return Format(schema={"type": "object"}), None
     losses.append(Loss("format", "JSON is only asked for in words"))
@@ -376,15 +319,20 @@ def _names(vendor: Vendor) -> set[str]:
     return {name for bag in bags for name in bag}
 
 
+def _says_json(request: ChatRequest) -> bool:
+    return any("json" in message.text().lower() for message in request.messages)
+
+
 def _respelled(request: ChatRequest, profile: Profile) -> bool:
     """Whether the client may have spelled something in a way that the target refuses, although the value fits."""
-    sampling = request.sampling
-    other_limit = "max_completion_tokens" if profile.max_tokens_field == "max_tokens" else "max_tokens"
+    sampling, form = request.sampling, request.format
     return (
         bool(profile.extra_body)
-        or (sampling.max_tokens is not None and (other_limit == "max_tokens" or other_limit in _names(request.vendor)))
+        or (form is not None and form.schema is None and JSON_UNSAID in profile.rejects and not _says_json(request))
+        or (sampling.max_tokens is not None and OTHER_LIMIT in profile.rejects)
         or (sampling.seed is not None and profile.seed_field != "seed")
-        or (request.think is not None and profile.reasoning in _SWITCHED)
+        or (request.think is not None and profile.reasoning == "template")
+        or (request.think is False and profile.reasoning == "deepseek")
         or (request.stream and "stream_options" in profile.rejects)
         or (profile.system_role != "system" and any(message.role == "system" for message in request.messages))
     )

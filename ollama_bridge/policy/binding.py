@@ -59,13 +59,18 @@ async def bind(
     fitted = fitting.apply_defaults(request, model.defaults, profile)
     fitted, losses, changed = fitting.adapt(fitted, profile)
     changed = changed or fitted is not request
+    if model.drop_tools and "tools" not in model.capabilities:
+        fitted, dropped = fitting.drop_tools(fitted)
+        losses += dropped
+        changed = changed or bool(dropped)
+    pairs_itself = fitting.reads_ollama_options(profile)  # a real Ollama needs no ids
+    messages = fitted.messages if pairs_itself else pairing.pair(fitted.messages, profile.tool_ids)
     trimmed = 0
-    if request.truncate and model.context_length:
-        messages, trimmed = trim.trim(fitted.messages, model.context_length, fitted.sampling.max_tokens or 0)
-        if trimmed:
-            fitted = msgspec.structs.replace(fitted, messages=messages)
-            changed = True
-    needs_fetch = not profile.image_urls and any(m.url for m in _media(fitted.messages))
+    if request.truncate and model.context_length and not pairs_itself:
+        reserve = (fitted.sampling.max_tokens or 0) + trim.estimate_tools(fitted.tools)
+        messages, trimmed = trim.trim(messages, model.context_length, reserve)
+        changed = changed or trimmed > 0
+    needs_fetch = not profile.image_urls and any(m.url for m in _media(messages))
     losses = [*(Loss(name) for name in request.losses), *losses]
 
     if dialect.name == exchange.dialect.name and not changed and not needs_fetch:
@@ -74,9 +79,8 @@ async def bind(
             return Bound(planned, dialect, profile, exchange.kind, body, {}, True, losses, [], trimmed)
 
     if needs_fetch:
-        fitted = msgspec.structs.replace(fitted, messages=await _fetched(fitted.messages, fetch))
-    if not fitting.reads_ollama_options(profile):  # a real Ollama pairs results itself
-        fitted = msgspec.structs.replace(fitted, messages=pairing.pair(fitted.messages, profile.tool_ids))
+        messages = await _fetched(messages, fetch)
+    fitted = msgspec.structs.replace(fitted, messages=messages)
     kind, value, encode_losses = dialect.encode(fitted, planned.target.model, profile)
     cut = fitting.stops_to_cut(fitted.sampling.stop, profile)
     losses += [loss for loss in encode_losses if not (cut and loss.name == "stop")]

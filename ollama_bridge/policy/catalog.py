@@ -14,7 +14,7 @@ import difflib
 import fnmatch
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -118,10 +118,14 @@ class Catalog:
         aliases: Iterable[Model],
         general: Defaults,
         patterns: Mapping[str, list[str]],
+        drop_tools: Collection[str] = (),
     ) -> None:
+        """`patterns`: globs by provider, for what is listed of its catalogue. `drop_tools`: providers whose models
+        have tools left out instead of refused."""
         self._providers = providers
         self._general = general
         self._patterns = patterns
+        self._drop_tools = drop_tools
         self._aliases = {key(model.name): replace(model, defaults=model.defaults.over(general)) for model in aliases}
         self._listed: dict[str, dict[str, Model]] = {}  # provider -> key -> model
 
@@ -143,6 +147,7 @@ class Catalog:
                 embedding_length=item.embedding_length,
                 max_output=item.max_output,
                 defaults=self._general,
+                drop_tools=provider.name in self._drop_tools,
                 modified=item.created or (before.modified if before else now),
                 remote=bool(item.raw.get("remote_host")) or bool(item.raw.get("remote_model")),
                 raw=item.raw,
@@ -209,6 +214,7 @@ class Catalog:
             capabilities=guess_capabilities(rest),
             origin="ollama" if provider.kind == "ollama" else "provider",
             defaults=self._general,
+            drop_tools=prefix in self._drop_tools,
             remote=provider.kind == "ollama" and _CLOUD.search(rest) is not None,
         )
 

@@ -23,6 +23,7 @@ REASONING_WITH_TOOLS = "reasoning_with_tools"  # beside tools reasoning must be 
 JSON_UNSAID = "json_unsaid"  # JSON mode without the word JSON in the prompt
 REPEATED_ROLES = "repeated_roles"  # two messages of the same role in a row
 DEVELOPER_ROLE = "developer_role"  # the word developer for system messages
+OTHER_LIMIT = "other_limit"  # the token limit under another name than Profile.max_tokens_field
 
 # Efforts, weakest first. "none" is never among a profile's efforts: Profile.think_off says whether it is taken.
 SCALE = ("minimal", "low", "medium", "high", "xhigh", "max")
@@ -76,7 +77,7 @@ def _openai(pattern: str, efforts: tuple[str, ...], *, off: bool, default: bool,
         default=default,
         drop_while_reasoning=_NOT_WHILE_REASONING,
         max_stops=0,
-        rejects=frozenset({JSON_UNSAID, *rejects}),
+        rejects=frozenset({JSON_UNSAID, OTHER_LIMIT, *rejects}),
     )
 
 
@@ -109,16 +110,9 @@ _ROWS: Mapping[str, tuple[Row, ...]] = {
         _never(r"llama|meta-llama|gemma|mistral|compound|allam|kimi-k2-instruct"),
     ),
     "deepseek": (
-        _row(r"deepseek-chat", reasons_by_default=False),
-        _row(
-            r"",
-            efforts=("low", "high", "max"),
-            reasons_by_default=True,
-            # Forced choices are refused; sampling is taken and ignored, which must not happen in silence.
-            drop_while_reasoning=frozenset(
-                {"tool_choice", "temperature", "top_p", "presence_penalty", "frequency_penalty"}
-            ),
-        ),
+        # It takes the other name of the limit and ignores it.
+        _row(r"deepseek-chat", reasons_by_default=False, rejects=frozenset({OTHER_LIMIT, JSON_UNSAID})),
+        _row(r"", rejects=frozenset({OTHER_LIMIT, JSON_UNSAID})),
     ),
     "mistral": (
         _always(r"magistral"),
@@ -170,7 +164,9 @@ _THINKS = re.compile(
     r"gpt-oss|deepseek-(r1|reasoner|v4)|qwq|qwen-?3|magistral|grok-(3-mini|4)|claude-(opus|sonnet|haiku|fable|mythos)-[4-9]"
     r"|claude-3-7|gemini-(2\.5|[3-9])|kimi-k2-thinking|glm-(4\.[5-9]|[5-9])|minimax-m|.*(thinking|reasoner|reasoning)"
 )
-_THINKS_NOT = re.compile(r".*(non-reasoning|-instruct|-coder|embed)|gpt-(3|4)|llama-?[123]|gemma-?[123]|mixtral|codestral|phi-?3")
+_THINKS_NOT = re.compile(
+    r".*(non-reasoning|-instruct|-coder|embed)|gpt-(3|4)|llama-?[123]|gemma-?[123]|mixtral|codestral|phi-?3"
+)
 
 
 def _segment(model: str) -> str:

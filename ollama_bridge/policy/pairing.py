@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 import string
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass
 
 import msgspec
@@ -63,18 +63,46 @@ def _results(message: Message) -> list[ToolResult]:
     return [ToolResult([block for block in message.blocks if isinstance(block, Text | Media)])]
 
 
+class _Waiting:
+    """Calls without a result: the latest turn first, within a turn in call order. Looking for the first costs the same
+    however many there are: a conversation is the client's, and may be built to be slow."""
+
+    def __init__(self) -> None:
+        self._turns: list[deque[_Slot]] = []
+        self._latest = -1
+
+    def add(self, turn: int, slot: _Slot) -> None:
+        if turn != self._latest or not self._turns:
+            self._turns.append(deque())
+            self._latest = turn
+        self._turns[-1].append(slot)
+
+    def first(self) -> _Slot | None:
+        while self._turns:
+            slots = self._turns[-1]
+            while slots and slots[0].answer is not None:
+                slots.popleft()
+            if slots:
+                return slots[0]
+            self._turns.pop()
+        return None
+
+
 class _Pairing:
     """One pass over a conversation."""
 
     def __init__(self, messages: list[Message], style: str) -> None:
         self._nine = style == "nine"
-        self._turns: list[list[_Slot]] = []
+        self._turns = 0
+        self._by_id: defaultdict[str, _Waiting] = defaultdict(_Waiting)
+        self._by_name: defaultdict[str, _Waiting] = defaultdict(_Waiting)
+        self._free = _Waiting()
         self._out: list[Message | list[_Slot]] = []
         calls = [block for message in messages for block in message.blocks if isinstance(block, ToolCall)]
         # An invented id must not be one that the client uses, neither before nor later.
         self._theirs = {call.id for call in calls if call.id}
         self._used: set[str] = set()
-        # A call is kept for the result that names its id, as long as that result is still to come.
+        # A call is kept for the result that names its id, if that result is still to come.
         self._claims = Counter(result.call_id for message in messages for result in _results(message))
 
     def take(self, message: Message) -> None:
@@ -94,7 +122,8 @@ class _Pairing:
             self._out.append(message)
 
     def _open_turn(self, message: Message) -> None:
-        turn = len(self._turns)
+        turn = self._turns
+        self._turns += 1
         slots: list[_Slot] = []
         blocks = []
         for block in message.blocks:
@@ -105,8 +134,17 @@ class _Pairing:
             blocks.append(block)
         if any(new is not old for new, old in zip(blocks, message.blocks, strict=True)):
             message = msgspec.structs.replace(message, blocks=blocks)
-        self._turns.append(slots)
+        for slot in slots:
+            self._wait(turn, slot)
         self._out += [message, slots]
+
+    def _wait(self, turn: int, slot: _Slot) -> None:
+        if slot.own is not None:
+            self._by_id[slot.own].add(turn, slot)
+            if self._claims[slot.own] > 0:
+                return
+        self._by_name[slot.call.name].add(turn, slot)
+        self._free.add(turn, slot)
 
     def _id_for(self, call: ToolCall, invented: str) -> str:
         """The client's own id unless it is missing or stands for an earlier call already."""
@@ -131,14 +169,11 @@ class _Pairing:
             slot.answer = Message("tool", [msgspec.structs.replace(result, call_id=slot.id)])
 
     def _match(self, result: ToolResult) -> _Slot | None:
-        open_slots = [slot for turn in reversed(self._turns) for slot in turn if slot.answer is None]
-        if result.call_id:
-            for slot in open_slots:
-                if slot.own == result.call_id:
-                    return slot
-        free = [slot for slot in open_slots if slot.own is None or self._claims[slot.own] <= 0]
-        named = [slot for slot in free if result.name and slot.call.name == result.name]
-        return next(iter(named or free), None)
+        if result.call_id and (slot := self._by_id[result.call_id].first()):
+            return slot
+        if result.name and (slot := self._by_name[result.name].first()):
+            return slot
+        return self._free.first()
 
     def finished(self) -> list[Message]:
         out: list[Message] = []

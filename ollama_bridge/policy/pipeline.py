@@ -59,7 +59,7 @@ class Attempt:
 
 
 class Pipeline:
-    """One for the process. `timeouts` by provider name. `refresh` brings real Ollamas' lists up to date, shortly."""
+    """One for the process. `timeouts` and `presets` (the row a provider was made from) by provider name. `refresh` brings real Ollamas' lists up to date, shortly."""
 
     def __init__(
         self,
@@ -67,6 +67,7 @@ class Pipeline:
         catalog: Catalog,
         refresh: Callable[[], Awaitable[None]],
         providers: Mapping[str, Provider],
+        presets: Mapping[str, str],
         timeouts: Mapping[str, Timeouts],
         dialects: Mapping[str, Dialect],
         residency: Residency,
@@ -80,6 +81,7 @@ class Pipeline:
         self.catalog = catalog
         self.refresh = refresh
         self.providers = providers
+        self.presets = presets
         self.timeouts = timeouts
         self.dialects = dialects
         self.residency = residency
@@ -243,10 +245,13 @@ class Pipeline:
         provider = planned.provider
         dialect = self.dialects[provider.dialect]
         memory = (provider.base_url, planned.target.model)
-        profile = self.learned.get(memory) or family_profile(provider.profile, provider.name, planned.target.model)
+        profile = self.learned.get(memory) or family_profile(
+            provider.profile, self.presets.get(provider.name, ""), planned.target.model
+        )
         strict = self.settings.strict_parameters if model.strict_parameters is None else model.strict_parameters
         timeouts = self._timeouts(planned)
         repairs = 0
+        words: list[str] = []
         while True:
             bound = await bind(exchange, request, model, planned, dialect, profile, self.fetch, strict)
             if self.capture is not None:
@@ -269,15 +274,14 @@ class Pipeline:
                     raise classify(provider.name, refused.status, wire, request.model, upstream_id) from None
                 repairs += 1
                 profile = repair.profile
-                if self.learned.put(memory, profile):
-                    self.log.warning(
-                        "parameter refused, learnt",
-                        provider=provider.name,
-                        model=planned.target.model,
-                        change=repair.words,
-                    )
+                words.append(repair.words)
                 self.metrics.repairs.labels(provider.name, repair.name).inc()
                 continue
+            # Only what led to an answer is remembered: a wrong guess must not hold for an hour.
+            if words and self.learned.put(memory, profile):
+                self.log.warning(
+                    "parameters refused, learnt", provider=provider.name, model=planned.target.model, changes=words
+                )
             self._note(exchange, bound, upstream)
             if self.capture is not None:
                 upstream = self.capture.watch(exchange.request_id, attempt.number, upstream)

@@ -7,8 +7,8 @@ a lesson holds. Must not know: requests as values, how often may be retried (the
                'max_completion_tokens' instead.", "param": "max_tokens", "code": "unsupported_parameter"}}
     -> Profile(max_tokens_field="max_completion_tokens")
 
-Only an optional parameter that was sent can be at fault. Messages, tools, the model, a conversation that is too long and
-content policy are never touched, and a value that is merely out of range stays the client's own mistake.
+Only an optional parameter that was sent can be at fault. Messages, tools, the model, a conversation that is too long
+and content policy are never touched, and a value that is merely out of range stays the client's own mistake.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 from ..dialects.base import Profile
 from ..errors import CONTENT_FILTER, CONTEXT_LENGTH, Scope, WireError, classify
-from .families import DEVELOPER_ROLE, JSON_UNSAID, REASONING_WITH_TOOLS, REPEATED_ROLES, SCALE
+from .families import DEVELOPER_ROLE, JSON_UNSAID, OTHER_LIMIT, REASONING_WITH_TOOLS, REPEATED_ROLES, SCALE
 
 LESSON_SECONDS = 3600.0
 LESSONS_AT_MOST = 1000
@@ -40,24 +40,28 @@ _WORDS = {
 }
 _THINKING_FIELDS = ("reasoning_effort", "reasoning", "thinking", "chat_template_kwargs")
 _OTHER_LIMIT = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
-_LIMIT_SWAPPED = "max_tokens_swapped"  # in Profile.rejects: the other name was tried already
 
 _UNSUPPORTED_CODES = frozenset({"unsupported_parameter", "unsupported_value", "unknown_parameter", "extra_forbidden"})
 _UNSUPPORTED = re.compile(
     r"unsupported|not[ _]support|n't support|unknown|unrecogni[sz]ed|unexpected|extra (inputs|fields)|extra_forbidden"
     r"|not (permitted|allowed|accepted|available|compatible|implemented)|no longer|deprecated|incompatible"
-    r"|can(not|'t| not) be (used|set|specified|combined)|only (the default|1 |support|allow)|must be (set to )?(default\b|1\b)"
-    r"|only .{0,40}\b(is|are) (allowed|supported)",
+    r"|can(not|'t| not) be (used|set|specified|combined)|only (the default|1 |support|allow)"
+    r"|must be (set to )?(default\b|1\b)|only .{0,40}\b(is|are) (allowed|supported)",
     re.I,
 )
 _BAD_SCHEMA = re.compile(r"invalid (json )?schema|invalid_json_schema", re.I)  # the client's schema, not the model
-_LISTED = re.compile(
-    r"(supported|valid|allowed|accepted|possible|available)[\w ]{0,24}(values?|options?|levels?|efforts?)?[\w ]{0,24}(are|is)?\s*[:=(\[]?"
-    r"|must be (one|any|either)?( of)?|expected (one of)?|choose from|one of|permitted:|use ",
-    re.I,
+# Before a list of words ("Supported values are:"), and around one ("only none and default are supported").
+_BEFORE_LIST = re.compile(
+    r"\b(supported|valid|allowed|accepted|available|permitted|(must|should) be|one of|expected)\b", re.I
 )
+_AROUND_LIST = re.compile(r"\bonly\b(.{3,80}?)\b(is|are) (supported|allowed|accepted)", re.I)
+_SENTENCE_END = re.compile(r"[.;\n](\s|$)")
 _EFFORT_WORD = re.compile(r"\b(none|minimal|low|medium|high|xhigh|max|default)\b")
 _ALTERNATE = re.compile(r"roles? must alternate|alternat(e|ing) (between )?.{0,20}user", re.I)
+# The role as such; a system message in an odd place ("after role assistant") is another thing.
+_SYSTEM_REFUSED = re.compile(
+    r"(not support|unsupported|not allowed)[^.]{0,24}\bsystem\b|\bsystem\b[^.]{0,24}not support", re.I
+)
 _JSON_WORD = re.compile(r"must (contain|include) the word .{0,3}json", re.I)
 _PLAIN_NAMES = frozenset({"temperature", "logprobs", "stop", "seed", "thinking", "reasoning", "verbosity"})
 
@@ -99,13 +103,11 @@ def _candidates(profile: Profile, error: WireError, sent: Mapping[str, Any]) -> 
     if not _is_unsupported(error):
         return
     if name in _OTHER_LIMIT:
-        yield from _of_limit(profile, name)
+        yield _of_limit(profile, name)
     elif name == "response_format":
         yield from _of_format(profile, sent)
     elif name == "stream_options":
-        yield Repair(
-            profile.with_(stream_usage=False, rejects=profile.rejects | {name}), name, "usage is no longer asked for"
-        )
+        yield _rejecting(profile.with_(stream_usage=False), name, name, "usage is no longer asked for")
     elif name == "stop":
         yield Repair(profile.with_(max_stops=0), name, "stop strings are found by the gateway")
     elif name in profile.extra_body:
@@ -114,7 +116,12 @@ def _candidates(profile: Profile, error: WireError, sent: Mapping[str, Any]) -> 
     else:
         word = _WORDS.get(name, name)
         words = "a tool is no longer forced" if name == "tool_choice" else f"{name} is no longer sent"
-        yield Repair(profile.with_(rejects=profile.rejects | {word}), name, words)
+        # A value that no dialect knows stays under its wire name: that one is refused as well.
+        yield Repair(profile.with_(rejects=profile.rejects | {word, name}), name, words)
+
+
+def _rejecting(profile: Profile, word: str, name: str, words: str) -> Repair:
+    return Repair(profile.with_(rejects=profile.rejects | {word}), name, words)
 
 
 # -- what the refusal is about ---------------------------------------------------------------------------------------
@@ -131,7 +138,7 @@ def _parameter(error: WireError, sent: Mapping[str, Any]) -> str | None:
     """The top-level name of an optional parameter that was sent: as the error names it, else as its words do."""
     if error.param:
         name = re.split(r"[.\[]", error.param.removeprefix("body."), maxsplit=1)[0]
-        if name in sent:
+        if name in sent and name != "tools":  # "tools" is also named when an effort beside them is at fault
             return None if name in _SACRED else name
     optional = [name for name in sent if name not in _SACRED]
     optional.sort(key=len, reverse=True)  # max_completion_tokens before max_tokens, top_logprobs before logprobs
@@ -152,43 +159,34 @@ def _of_messages(profile: Profile, error: WireError, sent: Mapping[str, Any]) ->
     """Conversations that a model's template cannot hold: the same words in another arrangement."""
     message = error.message
     if "response_format" in sent and _JSON_WORD.search(message):
-        yield Repair(
-            profile.with_(rejects=profile.rejects | {JSON_UNSAID}), "response_format", "JSON is asked for in words as well"
-        )
+        yield _rejecting(profile, JSON_UNSAID, "response_format", "JSON is asked for in words as well")
     if _ALTERNATE.search(message):
-        yield Repair(
-            profile.with_(rejects=profile.rejects | {REPEATED_ROLES}), "messages", "messages of the same role are joined"
-        )
-    about_role = "role" in message.lower() or (error.param or "").endswith("role")
-    if about_role and (_UNSUPPORTED.search(message) or error.code == "invalid_value"):
-        roles = {item.get("role") for item in sent.get("messages", ()) if isinstance(item, dict)}
-        if "developer" in roles and "developer" in message:
-            yield Repair(
-                profile.with_(system_role="system", rejects=profile.rejects | {DEVELOPER_ROLE}),
-                "role", "system messages are called system",
-            )  # fmt: skip
-        elif "system" in roles and "system" in message and DEVELOPER_ROLE not in profile.rejects:
-            yield Repair(profile.with_(system_role="developer"), "role", "system messages are called developer")
-
-
-def _of_limit(profile: Profile, name: str) -> Iterator[Repair]:
-    other = _OTHER_LIMIT[name]
-    if _LIMIT_SWAPPED in profile.rejects:
-        yield Repair(profile.with_(rejects=profile.rejects | {"max_tokens"}), name, f"{name} is no longer sent")
+        yield _rejecting(profile, REPEATED_ROLES, "messages", "messages of the same role are joined")
+    if re.search(r"\broles?\b", f"{message} {error.param or ''}", re.I) is None:
         return
-    yield Repair(
-        profile.with_(max_tokens_field=other, rejects=profile.rejects | {_LIMIT_SWAPPED}), name, f"{name} is sent as {other}"
-    )
+    roles = {item.get("role") for item in sent.get("messages", ()) if isinstance(item, dict)}
+    if "developer" in roles:
+        rejects = profile.rejects | {DEVELOPER_ROLE}
+        yield Repair(profile.with_(system_role="system", rejects=rejects), "role", "system messages are called system")
+    elif "system" in roles and _SYSTEM_REFUSED.search(message) and DEVELOPER_ROLE not in profile.rejects:
+        yield Repair(profile.with_(system_role="developer"), "role", "system messages are called developer")
+
+
+def _of_limit(profile: Profile, name: str) -> Repair:
+    """A client's own body may have used the other name than the profile's: then only the translation is missing."""
+    other = _OTHER_LIMIT[name]
+    if name == profile.max_tokens_field and OTHER_LIMIT in profile.rejects:
+        return _rejecting(profile, "max_tokens", name, f"{name} is no longer sent")
+    return _rejecting(profile.with_(max_tokens_field=other), OTHER_LIMIT, name, f"{name} is sent as {other}")
 
 
 def _of_format(profile: Profile, sent: Mapping[str, Any]) -> Iterator[Repair]:
     asked = sent["response_format"]
     if isinstance(asked, dict) and asked.get("type") == "json_schema":
-        yield Repair(
-            profile.with_(formats=profile.formats - {"schema"}), "response_format", "schemas are asked for in words"
-        )
+        kind, words = "schema", "schemas are asked for in words"
     else:
-        yield Repair(profile.with_(formats=profile.formats - {"json"}), "response_format", "JSON mode is no longer asked for")
+        kind, words = "json", "JSON mode is no longer asked for"
+    yield Repair(profile.with_(formats=profile.formats - {kind}), "response_format", words)
 
 
 def _of_thinking(profile: Profile, error: WireError, sent: Mapping[str, Any], name: str) -> Iterator[Repair]:
@@ -198,15 +196,14 @@ def _of_thinking(profile: Profile, error: WireError, sent: Mapping[str, Any], na
     if effort is None or name not in ("reasoning_effort", "reasoning"):
         return
     if sent.get("tools") and re.search(r"\btools?\b", error.message, re.I) and effort != "none" and profile.think_off:
-        yield Repair(
-            profile.with_(rejects=profile.rejects | {REASONING_WITH_TOOLS}), name, "beside tools reasoning is switched off"
-        )
+        # Only a model that reasons of itself has to be told not to.
+        told = profile.with_(reasons_by_default=True)
+        yield _rejecting(told, REASONING_WITH_TOOLS, name, "beside tools reasoning is switched off")
     listed = _listed_efforts(error.message)
     if listed and effort not in listed:
         efforts = tuple(word for word in (*SCALE, "default") if word in listed)
-        yield Repair(
-            profile.with_(efforts=efforts, think_off="none" in listed), name, f"efforts are {', '.join(efforts) or 'none'}"
-        )
+        words = f"efforts are {', '.join(efforts) or 'none'}"
+        yield Repair(profile.with_(efforts=efforts, think_off="none" in listed), name, words)
     elif error.code in ("unsupported_value", "invalid_value"):
         if effort == "none":
             yield Repair(profile.with_(think_off=False), name, "reasoning is not switched off")
@@ -222,10 +219,14 @@ def _effort(sent: Mapping[str, Any]) -> str | None:
 
 
 def _listed_efforts(message: str) -> set[str]:
-    """Effort words after "supported values are" and the like, in the sentence that says so."""
-    for marker in _LISTED.finditer(message):
-        listed = set(_EFFORT_WORD.findall(re.split(r"[.;\n](\s|$)", message[marker.end() :], maxsplit=1)[0]))
-        if len(listed) > 1 or (listed and re.search(r"only", message, re.I)):
+    """Effort words in the sentence that says which are taken."""
+    around = _AROUND_LIST.search(message)
+    if around is not None:
+        return set(_EFFORT_WORD.findall(around[1]))
+    for marker in _BEFORE_LIST.finditer(message):
+        sentence = _SENTENCE_END.split(message[marker.end() :], maxsplit=1)[0]
+        listed = set(_EFFORT_WORD.findall(sentence))
+        if len(listed) > 1:
             return listed
     return set()
 
@@ -234,8 +235,8 @@ def _listed_efforts(message: str) -> set[str]:
 
 
 class Learned:
-    """What refusals have taught, by (base URL, upstream model), for an hour (providers.md 2.6). `clock` gives seconds and
-    never goes back. At most `size` lessons; the oldest go first."""
+    """What refusals have taught, by (base URL, upstream model), for an hour (providers.md 2.6). `clock` gives seconds
+    and never goes back. At most `size` lessons; the oldest go first."""
 
     def __init__(
         self, clock: Callable[[], float], seconds: float = LESSON_SECONDS, size: int = LESSONS_AT_MOST

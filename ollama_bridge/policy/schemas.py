@@ -3,7 +3,7 @@
 Knows: JSON schemas as plain objects. Must not know: providers, wires.
 
 A library that strips what it takes for empty leaves `{"type": "array"}` without items and properties that are `{}`
-(clients.md 4.6); a tool without parameters often has no schema at all.
+(clients.md 4.6); a tool without arguments often has an object without properties.
 """
 
 from __future__ import annotations
@@ -31,9 +31,14 @@ def _is_strict(tool: Tool) -> bool:
 
 
 def _filled_tool(tool: Tool) -> Tool:
-    parameters = tool.parameters or {}
-    missing = {name: value for name, value in (("type", "object"), ("properties", {})) if parameters.get(name) is None}
-    filled = _filled({**parameters, **missing} if missing else parameters, _DEEPEST)
+    """No schema at all is a tool without arguments, to everyone."""
+    parameters = tool.parameters
+    if parameters is None:
+        return tool
+    if parameters.get("type") is None or parameters.get("properties") is None:
+        given = {name: value for name, value in parameters.items() if value is not None}
+        parameters = {"type": "object", "properties": {}, **given}
+    filled = _filled(parameters, _DEEPEST)
     return tool if filled is tool.parameters else msgspec.structs.replace(tool, parameters=filled)
 
 

@@ -9,9 +9,7 @@ documentation ranges) is neither.
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
-import socket
 from urllib.parse import urlsplit
 
 _OURS = tuple(
@@ -49,7 +47,7 @@ def literal(host: str) -> Address | None:
 
 def is_private(host: str) -> bool | None:
     """Whether `host` is this machine or a private network: True or False for an IP literal, True for the names of the
-    local host, None for any other name (see `resolves_private`)."""
+    local host, None for any other name."""
     address = literal(host)
     if address is not None:
         return any(address in network for network in _OURS)
@@ -71,18 +69,3 @@ def stays_here(url: str) -> bool:
     except ValueError:
         return False
     return bool(host) and is_private(host or "") is True
-
-
-async def resolve(host: str, port: int = 0) -> tuple[str, ...]:
-    """All addresses of a host, literals included, in the resolver's order. Raises OSError when it has none."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host.strip("[]"), port or None, type=socket.SOCK_STREAM)
-    return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-
-async def resolves_private(host: str) -> bool:
-    """Whether a host is private now: every address it resolves to is. Raises OSError when it has none."""
-    known = is_private(host)
-    if known is not None:
-        return known
-    return all(is_private(address) for address in await resolve(host))

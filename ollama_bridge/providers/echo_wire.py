@@ -27,6 +27,7 @@ from ..framing import dumps, sse
 
 CONTEXT = 32768  # tokens; also the longest answer
 MOST_CHOICES = 8
+MOST_ALTERNATIVES = 20  # OpenAI's own limit for top_logprobs
 _COUNTED = 256 * 1024  # characters of a text that are counted exactly; what is longer is estimated
 
 # A piece of a word with the white space before it, a flag, or one other character with all that modifies it, so that
@@ -119,16 +120,28 @@ def model_of(body: Mapping[str, Any]) -> str:
 
 
 def limits(body: Mapping[str, Any]) -> tuple[list[str], int | None]:
+    """-> (stop strings, most tokens or None)."""
     stop = body.get("stop")
     stops = stop if isinstance(stop, list) else [stop]
-    limits = (body.get("max_completion_tokens"), body.get("max_tokens"))
-    limit = next((limit for limit in limits if isinstance(limit, int) and not isinstance(limit, bool)), None)
+    limit = next(
+        (n for n in map(_whole, (body.get("max_completion_tokens"), body.get("max_tokens"))) if n is not None), None
+    )
     return [text for text in stops if isinstance(text, str)], None if limit is None or limit < 0 else limit
 
 
 def copies(body: Mapping[str, Any]) -> int:
-    n = body.get("n")
-    return min(max(n, 1), MOST_CHOICES) if isinstance(n, int) else 1
+    """How many choices are wanted."""
+    return min(max(_whole(body.get("n")) or 1, 1), MOST_CHOICES)
+
+
+def alternatives(value: Any) -> int | None:
+    """How many likely tokens are wanted with each; None: not said."""
+    number = _whole(value)
+    return None if number is None else min(max(number, 0), MOST_ALTERNATIVES)
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def wants_usage(body: Mapping[str, Any]) -> bool:

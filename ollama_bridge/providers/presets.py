@@ -34,7 +34,8 @@ class Preset:
 _LLAMA = frozenset(
     {"top_k", "min_p", "repeat_penalty", "repeat_last_n", "typical_p", "mirostat", "mirostat_tau", "mirostat_eta"}
 )
-_HOSTED = frozenset({"top_k", "min_p", "repetition_penalty"})  # what services of open models take, spelt their way
+# What services of open models take; they spell the repeat penalty "repetition_penalty".
+_HOSTED = frozenset({"top_k", "min_p", "repeat_penalty", "repetition_penalty"})
 _PENALTIES = frozenset({"presence_penalty", "frequency_penalty"})
 
 _OPENAI = Profile(max_tokens_field="max_completion_tokens")
@@ -127,7 +128,7 @@ _ROWS = (
     Preset(
         "ollama", "ollama", "http://localhost:11434", ("OLLAMA_API_KEY",), needs_key=False, local=True,
         label="Ollama", note="OLLAMA_BASE_URL names another host",
-        profile=Profile(accepts=_LLAMA, max_stops=1024, image_urls=False),
+        profile=Profile(accepts=_LLAMA | {"num_ctx"}, max_stops=1024, image_urls=False),
     ),
     Preset(
         "echo", "echo", "", needs_key=False, local=True,

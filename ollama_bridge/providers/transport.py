@@ -8,10 +8,11 @@ Why aiohttp below the SDKs, and each setting here: performance.md 8 and 9, provi
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import io
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
 ERROR_LIMIT = 1024 * 1024  # bytes kept of a refusal's body
 LARGE_BODY = 1024 * 1024  # bytes; aiohttp warns when it is given more in one piece, and would block on sending it
 
-# What aiohttp raises when a connection cannot be made or breaks. Its time-outs are TimeoutErrors.
-FAILURES = (aiohttp.ClientError, TimeoutError, OSError)
+# What aiohttp raises when no connection can be made, and when one breaks (RuntimeError: there is none any more). Its
+# time-outs are TimeoutErrors.
+_FAILURES = (aiohttp.ClientError, TimeoutError, OSError)
+_BREAKS = (*_FAILURES, RuntimeError)
 
 
 async def open_session() -> aiohttp.ClientSession:
@@ -89,19 +92,11 @@ class AiohttpUpstream:
     async def read(self) -> bytes:
         try:
             return await self._content.readany()
-        except FAILURES as error:
-            rest = self._arrived(error)
+        except _BREAKS as error:
+            rest = _arrived(self._content, error)
             if rest:
                 return rest
             raise self._failed(error) from None
-
-    def _arrived(self, error: BaseException) -> bytes:
-        """What came in before the connection broke: aiohttp reports the break first and would drop it."""
-        self._content.set_exception(None)  # type: ignore[arg-type]  # lifts it, so that the rest can be read
-        try:
-            return self._content.read_nowait()
-        finally:
-            self._content.set_exception(error)
 
     def _failed(self, error: BaseException) -> GatewayError:
         if isinstance(error, TimeoutError):
@@ -137,10 +132,62 @@ class AiohttpUpstream:
         self._response.close()
 
 
-def _payload(body: bytes) -> bytes | io.BytesIO | None:
-    if len(body) > LARGE_BODY:
-        return io.BytesIO(body)
-    return body or None
+def _arrived(content: aiohttp.StreamReader, error: BaseException) -> bytes:
+    """What came in before the connection broke: aiohttp reports the break first and would drop it."""
+    content.set_exception(None)  # type: ignore[arg-type]  # lifts it, so that the rest can be read
+    try:
+        return content.read_nowait()
+    finally:
+        content.set_exception(error)
+
+
+def _tell_of_loss(response: aiohttp.ClientResponse) -> None:
+    """Makes every loss of the connection reach whoever waits for the body. aiohttp (3.14) tells of most, but when
+    garbage stands where a chunk should begin it hangs up, stops its own time-out, and lets the reader wait for ever."""
+    connection, content = response.connection, response.content
+    closed = connection.protocol.closed if connection is not None and connection.protocol is not None else None
+    if closed is None:
+        return
+
+    def lost(_: asyncio.Future[None]) -> None:
+        if content.exception() is None:
+            content.set_exception(aiohttp.ClientPayloadError("connection lost"))
+
+    def whole() -> None:  # the connection lives on in the pool
+        closed.remove_done_callback(lost)
+
+    closed.remove_done_callback(_heed)
+    closed.add_done_callback(_heed)
+    closed.add_done_callback(lost)
+    content.on_eof(whole)
+
+
+def _heed(closed: asyncio.Future[None]) -> None:
+    """Takes note of how a connection ended, or asyncio would log that no one did."""
+    if not closed.cancelled():
+        closed.exception()
+
+
+async def _request(
+    session: aiohttp.ClientSession,
+    method: str,
+    url: str | URL,
+    headers: Mapping[str, str] | Sequence[tuple[str, str]],
+    body: bytes,
+    connect: float | None,
+    silence: float | None,
+) -> aiohttp.ClientResponse:
+    """Raises one of _FAILURES. `connect` and `silence` in seconds, None for no limit."""
+    response = await session.request(
+        method,
+        url,
+        headers=headers,
+        data=io.BytesIO(body) if len(body) > LARGE_BODY else body or None,
+        allow_redirects=False,
+        timeout=aiohttp.ClientTimeout(total=None, connect=connect, sock_read=silence),
+    )
+    _tell_of_loss(response)
+    return response
 
 
 async def send(
@@ -158,15 +205,12 @@ async def send(
     GatewayError when nothing came back. Cancelling it closes the connection."""
     silence = longest_silence(timeouts, stream)
     try:
-        response = await session.request(
-            method, url, headers=headers, data=_payload(body), allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=None, connect=timeouts.connect or None, sock_read=silence),
-        )  # fmt: skip
+        response = await _request(session, method, url, headers, body, timeouts.connect or None, silence)
     except aiohttp.ConnectionTimeoutError:
         raise no_connection(provider, timeouts) from None
     except TimeoutError:
         raise timed_out(provider, "answer", silence or 0) from None
-    except FAILURES as error:
+    except _FAILURES as error:
         raise unreachable(provider, cause(error)) from None
     return AiohttpUpstream(response, provider, silence)
 
@@ -221,15 +265,25 @@ def _transport_class() -> Callable[[aiohttp.ClientSession], httpx2.AsyncBaseTran
             self._response = response
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            left = ERROR_LIMIT if self._response.status >= 300 else None
+            refused = self._response.status >= 300
+            left = ERROR_LIMIT
             try:
-                while (left is None or left > 0) and (part := await self._response.content.readany()):
-                    yield part[:left]
-                    left = None if left is None else left - len(part)
-            except FAILURES as error:
-                raise mapped(error) from error
-            finally:
-                self._response.close()
+                while part := await self._read():
+                    yield part[:left] if refused else part
+                    left -= len(part)
+                    if refused and left <= 0:
+                        return
+            except _BREAKS as error:
+                if not refused:  # of a refusal the status says more than the break
+                    raise mapped(error) from error
+
+        async def _read(self) -> bytes:
+            try:
+                return await self._response.content.readany()
+            except _BREAKS as error:
+                if rest := _arrived(self._response.content, error):
+                    return rest
+                raise
 
         async def aclose(self) -> None:
             self._response.close()
@@ -242,17 +296,16 @@ def _transport_class() -> Callable[[aiohttp.ClientSession], httpx2.AsyncBaseTran
             limits = request.extensions.get("timeout", {})
             body = await request.aread()
             try:
-                response = await self._session.request(
+                response = await _request(
+                    self._session,
                     request.method,
                     URL(str(request.url), encoded=True),  # as the SDK wrote it
-                    headers=request.headers.multi_items(),
-                    data=_payload(body),
-                    allow_redirects=False,
-                    timeout=aiohttp.ClientTimeout(
-                        total=None, connect=limits.get("connect"), sock_read=limits.get("read")
-                    ),
+                    request.headers.multi_items(),
+                    body,
+                    limits.get("connect"),
+                    limits.get("read"),
                 )
-            except FAILURES as error:
+            except _FAILURES as error:
                 raise mapped(error) from error
             # aiohttp has inflated the body; an SDK that saw the header would do it again and fail.
             headers = [(name, value) for name, value in response.raw_headers if name.lower() != b"content-encoding"]

@@ -6,7 +6,7 @@ Knows: the shapes of those ports. Must not know: how the pipeline, the library o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -71,7 +71,7 @@ class WebSettings:
     request body. write_deadline: seconds in which a client must take what was written to it."""
 
     version: str = "0.33.0"
-    origins: tuple[str, ...] = ()
+    origins: Sequence[str] = ()
     bound_host: str = "localhost"
     api_key: str | None = None
     max_body: int = 256 * 1024 * 1024

@@ -32,7 +32,8 @@ _DELETE = ("DELETE",)
 
 @dataclass(slots=True)
 class Visit:
-    """One request that has found its route. `path` is decoded and without a key; `started_ns` is a perf_counter_ns."""
+    """One request that has found its route. `path` is decoded and without a key; `started_ns` is a perf_counter_ns;
+    `admitted`: it has the key that the route needs."""
 
     request: web.BaseRequest
     sink: HttpSink
@@ -40,6 +41,7 @@ class Visit:
     path: str
     tail: str
     started_ns: int
+    admitted: bool
 
 
 Handler = Callable[[Visit], Awaitable[Answer | None]]  # None: the handler has answered through the sink

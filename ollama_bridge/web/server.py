@@ -70,12 +70,12 @@ class _Front:
         sink = HttpSink(request, _request_id(request.headers.get("X-Request-ID", "")), self._settings.write_deadline)
         label = _UNMATCHED
         try:
-            admitted = self._admit(request, sink, started_ns)
-            if isinstance(admitted, routes.Visit):
-                label = admitted.route.path
-                await self._serve(admitted)
+            visit = self._route(request, sink, started_ns)
+            if isinstance(visit, routes.Visit):
+                label = visit.route.path
+                await self._serve(visit)
             else:
-                await sink.answer(admitted)
+                await sink.answer(visit)
         except ClientGone:
             sink.abort()
         finally:
@@ -87,18 +87,14 @@ class _Front:
             )
         return sink.result()
 
-    def _admit(self, request: web.BaseRequest, sink: HttpSink, started_ns: int) -> routes.Visit | Answer:
+    def _route(self, request: web.BaseRequest, sink: HttpSink, started_ns: int) -> routes.Visit | Answer:
         """All that can be said without a handler; headers that go with every answer are left in the sink."""
-        given = request.headers.getall("Host", ())
-        if not given and request.version >= (1, 1):
-            return _malformed(sink, ": missing required Host header")
         try:
             target = split_target(request.raw_path)
         except Malformed:
-            return _malformed(sink)
-        if len(given) > 1:
-            return _malformed(sink)
-        host = target.host or "".join(given)
+            sink.closing = True
+            return Answer(400, "text/plain; charset=utf-8", b"400 Bad Request")
+        host = request.headers.get("Host", "") if target.host is None else target.host
         prefix, path_key, target = split_key(target)
         match = self._router.resolve(request.method, target, prefix)
         if isinstance(match, Redirect):
@@ -119,13 +115,13 @@ class _Front:
                 return Answer(204, "", b"", allow)
         if not isinstance(match, Found):
             return _text(405, "405 method not allowed", allow) if allow else _text(404, "404 page not found")
-        visit = routes.Visit(request, sink, match.route, decode(target.path), match.tail, started_ns)
-        if match.route.needs_key and not self._key.admits(request.headers, path_key):
-            return self._refusal(visit, refuse("unauthorized", status=401))
-        return visit
+        admitted = not match.route.needs_key or self._key.admits(request.headers, path_key)
+        return routes.Visit(request, sink, match.route, decode(target.path), match.tail, started_ns, admitted)
 
     async def _serve(self, visit: routes.Visit) -> None:
         try:
+            if not visit.admitted:
+                raise refuse("unauthorized", status=401)
             answer = await visit.route.handler(visit)
             if answer is None and not visit.sink.started:
                 raise RuntimeError("the handler has not answered")
@@ -178,12 +174,6 @@ def _text(status: int, text: str, headers: dict[str, str] | None = None) -> Answ
     return Answer(status, "text/plain", text.encode(), headers or {})
 
 
-def _malformed(sink: HttpSink, why: str = "") -> Answer:
-    """As Go's server words a request that it cannot take."""
-    sink.closing = True
-    return Answer(400, "text/plain; charset=utf-8", f"400 Bad Request{why}".encode())
-
-
 def _redirect(method: str, match: Redirect) -> Answer:
     headers = {"Location": match.location}
     if method not in ("GET", "HEAD"):
@@ -205,8 +195,10 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """What is no HTTP gets a plain 400. Nothing else comes here: the front answers for its handlers."""
-        if status == 400 and request.transport is not None:
+        """What is no HTTP gets a plain 400. The front answers for its handlers: anything else is a bug of its own."""
+        if status != 400:
+            self.log_exception("request failed outside its handler", exc_info=exc)
+        elif request.transport is not None:
             request.transport.write(_BAD_REQUEST)
         return CLOSED
 

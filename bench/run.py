@@ -1,0 +1,274 @@
+"""Measures what the bridge costs, beside the least and the usual cost of the same work in the same run.
+
+    python bench/run.py                  all goals, 5 rounds: up to 10 minutes
+    python bench/run.py --quick          all goals, 1 short round: a minute; for a first look, not for a conclusion
+    python bench/run.py --gate           P2 P3 P4 P6 P9 with 30 % of slack, 3 rounds: exit code 1 when one is missed
+    python bench/run.py --only P4,P6     what these goals need, nothing else
+
+README.md explains the method and the table. Linux, loopback only.
+Exit codes: 0 measured, 1 the gate is missed, 2 something did not start or the arguments are wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import gateways
+import goals
+import tables
+from checks import CHECKS, REPEATED, Bench
+from figures import Figures
+from gateways import Cores, Gateway, NotStarted
+from loops import new_event_loop
+from scenarios import SCENARIOS, Target, measure
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How much is done. `effort`: 1 is a full scenario. `limit`: seconds it may take, of which `kept` for the checks
+    that come after the rounds."""
+
+    rounds: int
+    effort: float
+    holders: int
+    pause: float
+    limit: float
+    kept: float
+
+
+FULL = Mode(rounds=5, effort=1.0, holders=500, pause=30.0, limit=600.0, kept=150.0)
+GATE = Mode(rounds=3, effort=0.6, holders=400, pause=0.0, limit=150.0, kept=50.0)
+QUICK = Mode(rounds=1, effort=0.25, holders=200, pause=2.0, limit=60.0, kept=20.0)
+
+
+class Progress:
+    """Lines on standard error: what is being done, after how many seconds."""
+
+    def __init__(self, mode: Mode) -> None:
+        self._began = time.monotonic()
+        self._limit = mode.limit
+        self._kept = mode.kept
+        self._live = sys.stderr.isatty()
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self._began
+
+    def say(self, what: str, *, passing: bool = False) -> None:
+        """`passing`: overwritten by the next line where that can be done, left out elsewhere."""
+        line = f"[{self.elapsed:4.0f} s of {self._limit:.0f} at most] {what}"
+        if self._live:
+            print(f"\r\033[K{line}", end="" if passing else "\n", file=sys.stderr, flush=True)
+        elif not passing:
+            print(line, file=sys.stderr, flush=True)
+
+    def has_time_for(self, seconds: float) -> bool:
+        """Whether a further round of so many seconds leaves enough for the checks."""
+        return self.elapsed + seconds <= self._limit - self._kept
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(arguments)
+    mode = GATE if options.gate else QUICK if options.quick else FULL
+    try:
+        wanted = goals.chosen(options.only, options.gate)
+        cores = Cores(*options.cores) if options.cores else Cores.of_machine()
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    rounds = options.rounds or mode.rounds
+    progress = Progress(mode)
+    if cores.gateway == cores.tools:
+        progress.say("one core only: rates and delays mean nothing, CPU and memory do")
+    gateways.lift_file_limit()
+    os.sched_setaffinity(0, {cores.tools})
+    began = datetime.now(UTC)
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as folder,
+        asyncio.Runner(loop_factory=new_event_loop) as runner,
+    ):
+        try:
+            with Gateway(gateways.upstream(), {cores.tools}, Path(folder)) as upstream:
+                bench = Bench(
+                    runner, cores, Path(folder), upstream, Figures(), mode.effort, mode.holders, mode.pause, {}
+                )
+                done = steady(bench, wanted, rounds, progress, everything=mode is FULL and not options.only)
+                alone(bench, wanted, 1 if options.quick else min(rounds, 3), progress)
+        except NotStarted as error:
+            print(f"\n{error}. It said:\n{error.said}", file=sys.stderr)
+            return 2
+    bench.figures.derive()
+    rows = goals.judge(wanted, bench.figures, bench.unavailable, options.gate)
+    progress.say("done")
+    setting = circumstances(cores, began, progress.elapsed, done, mode)
+    print("\n".join(f"{name}: {value}" for name, value in setting.items()))
+    print(f"\n{tables.goals(rows)}\n\n{tables.medians(bench.figures)}")
+    if bench.figures.faults:
+        print(f"\nFaults\n{tables.faults(bench.figures)}")
+    if options.json:
+        write_json(options.json, setting, rows, bench.figures)
+    failing = {"MISSED", "FAULTS"} | ({"not measured"} if options.gate else set())
+    missed = sum(row.verdict in failing for row in rows)
+    print(f"\n{missed} of {len(rows)} missed" + (f" (limits with {goals.GATE_SLACK:.0%})" if options.gate else ""))
+    return 1 if options.gate and missed else 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--gate", action="store_true", help="the short check, with an exit code")
+    size.add_argument("--quick", action="store_true", help="one short round")
+    parser.add_argument("--only", type=lambda text: text.split(","), default=[], metavar="P4,P6", help="these goals")
+    parser.add_argument("--rounds", type=int, metavar="N", help="instead of 5 (gate 3, quick 1)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="every figure of every round, and the verdicts")
+    parser.add_argument(
+        "--cores",
+        type=lambda text: tuple(map(int, text.split(","))),
+        metavar="GATEWAY,TOOLS",
+        help="numbers of the two cores; on machines with hyper-threads take two that share nothing",
+    )
+    options = parser.parse_args(arguments)
+    if options.cores and len(options.cores) != 2:
+        parser.error("--cores takes two numbers")
+    if options.rounds is not None and options.rounds < 1:
+        parser.error("--rounds takes at least 1")
+    return options
+
+
+def steady(bench: Bench, wanted: Sequence[goals.Goal], rounds: int, progress: Progress, *, everything: bool) -> int:
+    """The scenarios on gateways that all run at once, interleaved -> rounds done.
+
+    In every round each scenario meets its targets in shuffled order, so that a noisy neighbour hits them alike.
+    `everything`: also what no goal asks for, to fill the table of medians.
+    """
+    limits = [limit for goal in wanted for limit in goal.limits]
+    plan: dict[str, set[str]] = {name: set() for name in SCENARIOS}
+    for limit in limits:
+        for scenario in limit.scenarios() & plan.keys():
+            plan[scenario] |= limit.targets()
+    names = set().union(*plan.values())
+    if everything:
+        plan = {scenario: names - {"direct"} | plan[scenario] for scenario in plan}
+    if not names:
+        return 0
+    with ExitStack() as running:
+        targets = start_targets(bench, names, running)
+        shuffled = random.Random()
+        if everything:
+            # What the tools can do at most; once is enough.
+            for scenario in ("nonstream", "flood"):
+                measure(bench.runner, targets["direct"], scenario, bench.effort, bench.figures, 0)
+        for turn in range(rounds):
+            before = progress.elapsed
+            for scenario, asked in plan.items():
+                for name in shuffled.sample(sorted(asked), len(asked)):
+                    progress.say(f"round {turn + 1} of {rounds}: {scenario}, {name}", passing=True)
+                    measure(bench.runner, targets[name], scenario, bench.effort, bench.figures, turn)
+            progress.say(f"round {turn + 1} of {rounds} done, load {os.getloadavg()[0]:.1f}")
+            if turn + 1 < rounds and not progress.has_time_for(1.2 * (progress.elapsed - before)):
+                progress.say(f"stopped after {turn + 1} rounds: no time for another")
+                return turn + 1
+    return rounds
+
+
+def start_targets(bench: Bench, names: set[str], running: ExitStack) -> dict[str, Target]:
+    targets = {"direct": Target("direct", bench.upstream, "sse")}
+    for kind in ("floor", "translate", "typed"):
+        if kind in names:
+            program = gateways.reference(kind, bench.upstream.port)
+            gateway = running.enter_context(Gateway(program, {bench.cores.gateway}, bench.folder))
+            targets[kind] = Target(kind, gateway, "sse" if kind == "floor" else "ndjson")
+    if names & {"bridge", "relay"}:
+        targets["bridge"] = running.enter_context(bench.fresh_bridge())
+        targets["relay"] = Target("relay", targets["bridge"].gateway, "sse", targets["bridge"].prefix)
+    return targets
+
+
+def alone(bench: Bench, wanted: Sequence[goals.Goal], rounds: int, progress: Progress) -> None:
+    """The checks that need a fresh gateway. One whose gateway breaks is a fault of that check alone."""
+    limits = [limit for goal in wanted for limit in goal.limits]
+    for name, check in CHECKS.items():
+        if not any(name in limit.scenarios() for limit in limits):
+            continue
+        for turn in range(min(rounds, REPEATED.get(name, 1))):
+            progress.say(f"{name}, round {turn + 1}", passing=True)
+            try:
+                check(bench, turn)
+            except OSError as error:
+                bench.figures.fault("bridge", name, Counter({str(error): 1}))
+            if name in bench.unavailable:
+                break
+        progress.say(f"{name} done")
+
+
+def circumstances(cores: Cores, began: datetime, seconds: float, rounds: int, mode: Mode) -> dict[str, str]:
+    """What a reader must know to compare this run with another."""
+    packages = ("aiohttp", "uvloop", "openai", "httpx2", "msgspec")
+    return {
+        "date": began.isoformat(timespec="minutes"),
+        "commit": commit(),
+        "python": sys.version.split()[0] + ", " + ", ".join(f"{name} {installed(name)}" for name in packages),
+        "cores": f"gateway {cores.gateway}, tools {cores.tools}; load at the end {os.getloadavg()[0]:.1f}",
+        "run": f"{rounds} rounds, effort {mode.effort:g}, {mode.holders} streams held, {seconds:.0f} s",
+    }
+
+
+def installed(package: str) -> str:
+    try:
+        return version(package)
+    except ModuleNotFoundError:
+        return "absent"
+
+
+def commit() -> str:
+    """The commit of the checkout, with a + when files differ from it."""
+    try:
+        told = subprocess.run(
+            ["git", "-C", str(gateways.ROOT), "describe", "--always", "--dirty=+", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return told.stdout.strip()
+
+
+def write_json(path: Path, setting: dict[str, str], rows: Sequence[goals.Row], figures: Figures) -> None:
+    content = {
+        "setting": setting,
+        "goals": [
+            {
+                "goal": row.goal.name,
+                "figure": row.limit.figure if row.limit else None,
+                "what": row.limit.what if row.limit else None,
+                "value": row.value,
+                "judged": row.judged,
+                "must": row.must,
+                "verdict": row.verdict,
+            }
+            for row in rows
+        ],
+        "figures": figures.everything(),
+        "faults": tables.faults(figures).splitlines(),
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
