@@ -91,7 +91,7 @@ async def _hold(target: Target, streams: int, prompt: str) -> tuple[int, float, 
     load = Load(target.gateway.port, lambda _: order)
     try:
         await load.connect(streams)
-        opened = await load.hold(stagger=0.003)
+        opened = await load.hold(stagger=0.008)  # opened faster, what is in work at once would be counted
         await asyncio.sleep(0.7)
         return opened, target.gateway.memory() - before, load.outcome.faults
     finally:

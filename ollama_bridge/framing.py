@@ -35,25 +35,26 @@ def dumps(value: Any) -> bytes:
     return _encoder.encode(value)
 
 
-# Go's encoder escapes these five so that JSON may stand inside HTML and JavaScript; U+0085 is ours: raw, it makes
-# ollama-python's line reader cut a line in two (clients.md, 0.4). None of them can occur outside a JSON string, so
-# whole documents and whole bursts of lines can be escaped at once.
-_GO = (
-    (b"<", b"\\u003c"),
-    (b">", b"\\u003e"),
-    (b"&", b"\\u0026"),
-    ("\u2028".encode(), b"\\u2028"),
-    ("\u2029".encode(), b"\\u2029"),
-    ("\u0085".encode(), b"\\u0085"),
-)
-
-
 def go_escape(document: bytes) -> bytes:
-    """JSON text -> the same JSON with the characters escaped that Go escapes (and U+0085)."""
-    for raw, escaped in _GO:
-        if raw in document:
+    """JSON text -> the same JSON with the characters escaped that Go escapes, so that it may stand inside HTML and
+    JavaScript, and U+0085 besides: raw, it makes ollama-python's line reader cut a line in two (clients.md 0.4).
+
+    None of them can occur outside a JSON string, so whole documents and whole bursts of lines are escaped at once.
+    """
+    # A number is found in bytes ten times as fast as bytes in bytes.
+    if 0x3C in document:
+        document = document.replace(b"<", b"\\u003c")
+    if 0x3E in document:
+        document = document.replace(b">", b"\\u003e")
+    if 0x26 in document:
+        document = document.replace(b"&", b"\\u0026")
+    if not document.isascii():
+        for raw, escaped in _LINE_ENDS:
             document = document.replace(raw, escaped)
     return document
+
+
+_LINE_ENDS = tuple((char.encode(), f"\\u{ord(char):04x}".encode()) for char in "\u2028\u2029\x85")
 
 
 def go_dumps(value: Any) -> bytes:

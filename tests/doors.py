@@ -296,6 +296,8 @@ class OpenAI:
             for line in block.splitlines():
                 if not line or line.startswith((b":", b"event:")):
                     continue
+                if self.relayed and not line.startswith(b"data:"):
+                    continue  # a field that nobody knows is no field
                 assert line.startswith(b"data: "), line
                 assert not heard.finished and heard.error is None, "something follows the last frame"
                 if line == b"data: [DONE]":

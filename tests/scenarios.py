@@ -145,7 +145,6 @@ SCENARIOS = (
         Ask((Turn("user", "And this?", image_urls=("http://127.0.0.1:9/dot.png",)),)),
         Script(text=("A ", "dot.")),
         Expect("A dot."),
-        echo=echo("And this? [1 image: by address]"),
     ),
     Scenario(
         "one-tool",
@@ -177,14 +176,14 @@ SCENARIOS = (
         tool_turns(CALLS, "id", (1, 0)),
         AFTERMATH,
         Expect("Noon, and 3 degrees."),
-        echo=echo("noon\n3 degrees"),
+        echo=echo("3 degrees\nnoon"),
     ),
     Scenario(
         "result-by-name",
         tool_turns(NO_IDS, "name", (1, 0)),
         AFTERMATH,
         Expect("Noon, and 3 degrees."),
-        echo=echo("noon\n3 degrees"),
+        echo=echo("3 degrees\nnoon"),
     ),
     Scenario(
         "result-by-neither",

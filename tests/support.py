@@ -28,36 +28,36 @@ system              | translate relay     translate  | translate relay     trans
 multi-turn          | translate relay     translate  | translate relay     translate  | relay     translate translate
 emoji               | translate relay     translate  | translate relay     translate  | relay     translate translate
 image-data          | translate relay     translate  | translate relay     translate  | relay     translate translate
-image-url           | refuse 1  refuse 1  refuse 1   | refuse 1  refuse 1  refuse 1   | relay     refuse 2  translate
-one-tool            | translate relay     translate  | absent 3  absent 3  absent 3   | relay     translate translate
-parallel-tools      | translate relay     absent 4   | absent 3  absent 3  absent 3   | relay     translate absent 4
-tool-no-arguments   | translate relay     translate  | absent 3  absent 3  absent 3   | relay     translate translate
-result-by-id        | translate relay     translate  | absent 3  absent 3  absent 3   | relay     translate translate
-result-by-name      | translate relay     translate  | absent 3  absent 3  absent 3   | refuse 5  translate translate
-result-by-neither   | translate relay     translate  | absent 3  absent 3  absent 3   | refuse 5  translate translate
+image-url           | translate refuse 1  refuse 1   | translate refuse 1  refuse 1   | relay     refuse 1  refuse 1
+one-tool            | translate relay     translate  | absent 2  absent 2  absent 2   | relay     translate translate
+parallel-tools      | translate relay     absent 3   | absent 2  absent 2  absent 2   | relay     translate absent 3
+tool-no-arguments   | translate relay     translate  | absent 2  absent 2  absent 2   | relay     translate translate
+result-by-id        | translate relay     translate  | absent 2  absent 2  absent 2   | relay     translate translate
+result-by-name      | translate relay     translate  | absent 2  absent 2  absent 2   | refuse 4  translate translate
+result-by-neither   | translate relay     translate  | absent 2  absent 2  absent 2   | refuse 4  translate translate
 think-off           | translate relay     translate  | translate relay     translate  | relay     translate translate
 think-on            | translate relay     translate  | translate relay     translate  | relay     translate translate
 think-level         | translate relay     translate  | translate relay     translate  | relay     translate translate
-thinking-with-tools | lossy 6   relay     translate  | absent 3  absent 3  absent 3   | relay     translate translate
+thinking-with-tools | lossy 5   relay     translate  | absent 2  absent 2  absent 2   | relay     translate translate
 json                | translate relay     translate  | translate relay     translate  | relay     translate translate
 schema              | translate relay     translate  | translate relay     translate  | relay     translate translate
 stop-text           | translate relay     translate  | translate relay     translate  | relay     translate translate
 length              | translate relay     translate  | translate relay     translate  | relay     translate translate
-refusal             | lossy 7   absent 8  absent 4   | lossy 7   absent 8  absent 4   | relay     absent 8  absent 4
+refusal             | lossy 6   absent 7  absent 3   | lossy 6   absent 7  absent 3   | relay     absent 7  absent 3
 logprobs            | translate relay     translate  | translate relay     translate  | relay     translate translate
-cached-usage        | lossy 9   absent 10 absent 4   | lossy 9   absent 10 absent 4   | relay     absent 10 absent 4
-no-usage            | translate relay     absent 4   | translate relay     absent 4   | relay     translate absent 4
-empty               | translate relay     absent 4   | translate relay     absent 4   | relay     translate absent 4
-status-400          | translate translate absent 11  | translate translate absent 11  | translate translate absent 11
-status-401          | translate translate absent 11  | translate translate absent 11  | translate translate absent 11
-status-403          | translate translate absent 11  | translate translate absent 11  | translate translate absent 11
-status-404          | translate translate absent 11  | translate translate absent 11  | translate translate absent 11
-status-429          | translate translate absent 11  | translate translate absent 11  | translate translate absent 11
-status-500          | translate translate absent 11  | translate translate absent 11  | translate translate absent 11
-status-529          | translate translate absent 11  | translate translate absent 11  | translate translate absent 11
-error-midway        | translate translate absent 11  | translate translate absent 11  | translate translate absent 11
-cut-midway          | translate translate absent 11  | translate translate absent 11  | translate translate absent 11
-stall               | translate translate absent 11  | translate translate absent 11  | translate translate absent 11
+cached-usage        | lossy 8   absent 9  absent 3   | lossy 8   absent 9  absent 3   | relay     absent 9  absent 3
+no-usage            | translate relay     absent 3   | translate relay     absent 3   | relay     translate absent 3
+empty               | translate relay     absent 3   | translate relay     absent 3   | relay     translate absent 3
+status-400          | translate translate absent 10  | translate translate absent 10  | translate translate absent 10
+status-401          | translate translate absent 10  | translate translate absent 10  | translate translate absent 10
+status-403          | translate translate absent 10  | translate translate absent 10  | translate translate absent 10
+status-404          | translate translate absent 10  | translate translate absent 10  | translate translate absent 10
+status-429          | translate translate absent 10  | translate translate absent 10  | translate translate absent 10
+status-500          | translate translate absent 10  | translate translate absent 10  | translate translate absent 10
+status-529          | translate translate absent 10  | translate translate absent 10  | translate translate absent 10
+error-midway        | translate translate absent 10  | translate translate absent 10  | translate translate absent 10
+cut-midway          | translate translate absent 10  | translate translate absent 10  | translate translate absent 10
+stall               | translate translate absent 10  | translate translate absent 10  | translate translate absent 10
 """
 
 
@@ -70,22 +70,22 @@ class Note:
 
 
 NOTES = {
-    1: Note(
+    0: Note(
         "illegal base64 data at input byte 4",
         "Ollama's images are base64 (ollama-protocol.md 2; golden chat/messages-bad-image-url)",
     ),
-    2: Note(
+    1: Note(
         "not a public address", "Ollama fetches no pictures: the gateway does, never from inside (house.md 2, fetch.py)"
     ),
-    3: Note("generate knows no tools and no messages", "ollama-protocol.md 2.3"),
-    4: Note("the echo model gives back what it was sent; it has no other answer", "product.md 2, echo"),
-    5: Note("tool_calls", "relayed as sent: OpenAI's wire wants an id on every call and result (OpenAI's own 400)"),
-    6: Note("thoughts of earlier turns", "OpenAI's wire has no field for them (providers.md 3.1, thinking in history)"),
-    7: Note("that the text is a refusal", "Ollama's wire has one text field (providers.md 3.5, delta.refusal)"),
-    8: Note("Ollama's wire knows no refusals", "ollama-protocol.md 2.4"),
-    9: Note("how many prompt tokens were cached", "Ollama's wire has two counts (ollama-protocol.md 2.4)"),
-    10: Note("a real Ollama reports no cached tokens", "ollama-protocol.md 2.4"),
-    11: Note("the echo model has no failures", "product.md 2, echo"),
+    2: Note("generate knows no tools and no messages", "ollama-protocol.md 2.3"),
+    3: Note("the echo model gives back what it was sent; it has no other answer", "product.md 2, echo"),
+    4: Note("tool_calls", "relayed as sent: OpenAI's wire wants an id on every call and result (OpenAI's own 400)"),
+    5: Note("thoughts of earlier turns", "OpenAI's wire has no field for them (providers.md 3.1, thinking in history)"),
+    6: Note("that the text is a refusal", "Ollama's wire has one text field (providers.md 3.5, delta.refusal)"),
+    7: Note("Ollama's wire knows no refusals", "ollama-protocol.md 2.4"),
+    8: Note("how many prompt tokens were cached", "Ollama's wire has two counts (ollama-protocol.md 2.4)"),
+    9: Note("a real Ollama reports no cached tokens", "ollama-protocol.md 2.4"),
+    10: Note("the echo model has no failures", "product.md 2, echo"),
 }
 
 

@@ -263,6 +263,23 @@ def test_ollamas_types(struct: Struct, body: bytes, text: str) -> None:
     assert words(decode, body, struct) == text
 
 
+@pytest.mark.parametrize("digits", [400, 5_000])
+@pytest.mark.parametrize(
+    ("struct", "member", "where"),
+    [
+        (THING, b'"any":%s', "Thing.any"),
+        (THING, b'"options":{"a":%s}', "Thing.options"),
+        (THING, b'"points":[{"y":%s}]', "Point.points.y"),
+        (CHAT_REQUEST, b'"keep_alive":%s', "ChatRequest.keep_alive"),
+    ],
+    ids=ascii,
+)
+def test_integers_beyond_float64(struct: Struct, member: bytes, where: str, digits: int) -> None:
+    number = "9" * digits
+    text = f"json: cannot unmarshal number {number} into Go struct field {where} of type float64"
+    assert words(decode, b"{" + member % number.encode() + b"}", struct) == text
+
+
 # -- base64, quoting ---------------------------------------------------------------------------------------------------
 
 

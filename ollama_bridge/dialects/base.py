@@ -126,7 +126,11 @@ class Answer:
 
 
 class StreamReader(Protocol):
-    """Provider's stream -> events. `feed` never raises on bad input: it returns a Failed event."""
+    """Provider's stream -> events. `feed` never raises on bad input: it returns a Failed event, and words it as "the
+    provider …" (whoever knows the name puts it in). `ending`: a finish reason has passed, only counts can follow."""
+
+    @property
+    def ending(self) -> bool: ...
 
     def feed(self, data: bytes) -> list[Event]: ...
 

@@ -27,7 +27,7 @@ from ..errors import (
 from ..framing import BadJSON, go_dumps, loads
 from .base import EMBED, EMBED_ONE, GENERATE, Answer
 from .goscan import quote
-from .names import parse_name
+from ..names import parse_name
 
 JSON = "application/json"
 JSON_UTF8 = "application/json; charset=utf-8"

@@ -114,6 +114,8 @@ def unreadable(why: str) -> GatewayError:
 class Reader:
     """A provider's stream -> events."""
 
+    ending = False  # the last line tells reason and counts at once
+
     def __init__(self) -> None:
         self._lines = Lines()
         self._started = False
@@ -424,8 +426,12 @@ class Tap:
         return lines.count(_NOT_LAST) == count and lines.count(b"\n" + self._theirs) == count - 1
 
     def _pass(self, line: bytes) -> bytes:
+        if self.error is not None:
+            return b""
         if not (self.content and line.endswith(_NOT_LAST)):
             self._meter(line)
+            if self.error is not None:
+                return b""
         if line.startswith(self._theirs):
             return self._head + line[len(self._theirs) :]
         out = renamed(line, self._name)
@@ -438,6 +444,8 @@ class Tap:
         try:
             read = read_line(line)
         except UNREADABLE:
+            if not line.isspace():
+                self.error = unreadable("has a line that is no JSON of Ollama's")
             return
         if read.error:
             self.error = failure(read.error)

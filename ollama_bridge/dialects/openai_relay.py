@@ -85,7 +85,7 @@ def _renamed(body: bytes, theirs: bytes, ours: bytes) -> bytes:
     return body if found is None else body[: found.end()] + ours + body[found.end() + len(theirs) :]
 
 
-_BOUNDARY = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
+_BOUNDARY = re.compile(rb"(?:\r\n|\n|\r(?!\n|\Z)){2}")  # a CR at the very end may be half of a CRLF
 _MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
 _NO_REASON = re.compile(rb'"finish_reason"\s*:\s*null')
 _NO_USAGE = re.compile(rb'"usage"\s*:\s*null')
@@ -94,15 +94,15 @@ _NO_USAGE = re.compile(rb'"usage"\s*:\s*null')
 class _Shape:
     """How this stream's plain frames look: what each of them holds exactly once, and what none of them holds.
 
-    Inside a JSON string quotes are escaped, so what is looked for can only be a member. A text that looks like the
-    beginning of a frame spoils the count; its frames are then read one by one.
+    Inside a JSON string quotes are escaped, so what is looked for can only be a member. A frame that breaks off in the
+    middle, or a text that looks like the beginning of a frame, spoils the counts; frames are then read one by one.
     """
 
     __slots__ = ("absent", "model", "once")
 
     def __init__(self, frame: bytes, model: bytes) -> None:
         self.model = model
-        self.once = [frame[: frame.index(b"{") + 1], model]
+        self.once = [frame[: frame.index(b"{") + 1], b"}\n\n", model]
         self.absent = [b'"error"']
         for nothing, member in ((_NO_REASON, b'"finish_reason"'), (_NO_USAGE, b'"usage"')):
             found = nothing.search(frame)
@@ -145,6 +145,7 @@ class Tap:
         self._alone = request.n in (None, 1)  # several answers side by side have several finish reasons
         self._shape: _Shape | None = None
         self._seen = False
+        self._done = False
         self._rest = b""
 
     def feed(self, data: bytes) -> bytes:
@@ -161,14 +162,20 @@ class Tap:
         return self._one_by_one(data)
 
     def end(self) -> bytes:
-        """A last frame without its blank line is passed on with one; half a frame is not."""
-        rest, self._rest = self._rest.strip(), b""
-        if not rest or self.error is not None:
+        """A last frame without its blank line is passed on with one; half a frame is not. A `[DONE]` that a service
+        leaves out after a finish reason is given: many clients wait for it."""
+        rest, self._rest = self._rest, b""
+        frame = rest.strip()
+        if self.error is not None:
             return b""
-        if rest.startswith(b"{"):
-            self._whole(rest)
+        if frame.startswith(b"{"):
+            self._whole(frame)
             return b""
-        return self._look(rest + b"\n\n")
+        out = self._look(rest if rest.endswith(b"\r\r") else frame + b"\n\n") if frame else b""
+        if self.finished and not self._done and self.error is None:
+            self._done = True
+            out += b"data: " + DONE + b"\n\n"
+        return out
 
     def fail(self, error: GatewayError, now: Moment) -> bytes:
         return error_frame(error)
@@ -193,6 +200,7 @@ class Tap:
             return frame  # a comment, or a keep-alive
         if data == DONE:
             self.finished = self.finished or self._seen
+            self._done = True
             return frame
         try:
             chunk = loads(data)

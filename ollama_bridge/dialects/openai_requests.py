@@ -166,9 +166,9 @@ def decode_completion(body: bytes) -> ChatRequest:
     request.suffix = members.text("suffix")
     alternatives = members.whole("logprobs")
     request.logprobs, request.top_logprobs = alternatives is not None, alternatives or None
-    for name in ("echo", "best_of"):  # of this endpoint alone: a chat provider would refuse the names
-        if members.any(name) not in (None, False, 1):
-            request.losses.append(name)
+    # Of this endpoint alone: a chat provider would refuse the names.
+    echo, best_of = members.flag("echo"), members.whole("best_of")
+    request.losses = [*(["echo"] if echo else []), *(["best_of"] if best_of not in (None, 1) else [])]
     return _finished(request, members)
 
 

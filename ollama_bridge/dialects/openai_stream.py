@@ -119,6 +119,10 @@ class Reader:
         self._usage = Usage()
         self._done = False
 
+    @property
+    def ending(self) -> bool:
+        return bool(self._reason)
+
     def feed(self, data: bytes) -> list[Event]:
         if self._done:
             return []

@@ -76,7 +76,7 @@ async def bind(
     if dialect.name == exchange.dialect.name and not changed and not needs_fetch:
         body = dialect.relay(exchange.body, planned.target.model, request)
         if body is not None:
-            return Bound(planned, dialect, profile, exchange.kind, body, {}, True, losses, [], trimmed)
+            return Bound(planned, dialect, profile, exchange.kind, body, {}, True, [], [])
 
     if needs_fetch:
         messages = await _fetched(messages, fetch)

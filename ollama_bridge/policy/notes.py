@@ -31,3 +31,11 @@ def upstream_request_id(headers: Mapping[str, str]) -> str | None:
     """The provider's own id of the request, for the log and X-Bridge-Upstream-Id (providers.md 6.1)."""
     found = headers.get("x-request-id") or headers.get("request-id")
     return header_text(found) if found else None
+
+
+def name_provider(error: GatewayError, name: str) -> None:
+    """A dialect does not know whose wire it reads: its words begin with "the provider", and the name is put in here."""
+    if error.provider is None:
+        error.provider = name
+        if error.message.startswith("the provider"):
+            error.message = f"provider '{name}'" + error.message.removeprefix("the provider")

@@ -26,7 +26,7 @@ from .binding import Bound, Fetch, bind, in_words
 from .catalog import Catalog, Model
 from .families import family_profile
 from .metrics import Metrics
-from .notes import note_error, upstream_request_id
+from .notes import name_provider, note_error, upstream_request_id
 from .ports import Capture, ClientGone, Exchange, Log, Residency, Sink
 from .repair import Learned, learn
 from .stops import StopCutter
@@ -123,7 +123,7 @@ class Pipeline:
         if not native and await self._answer_here(exchange, request, model, sink):
             return
         try:
-            if isinstance(request, ChatRequest) and request.stream:
+            if isinstance(request, ChatRequest) and request.stream and request.intent == "run":
                 await self._deliver(exchange, request, model, plan, sink)
             else:
                 await self._walk(exchange, request, model, plan, sink, None)
@@ -205,8 +205,7 @@ class Pipeline:
             except GatewayError as error:
                 attempt.outcome, attempt.status = error.scope.value, error.upstream_status or error.status
                 last = number == len(plan.targets)
-                if error.provider is None:
-                    error.provider = planned.provider.name
+                name_provider(error, planned.provider.name)
                 committed = delivery is not None and delivery.committed
                 if last or committed or error.scope in (Scope.CALLER, Scope.GATEWAY):
                     raise

@@ -20,6 +20,7 @@ from .ports import Exchange, Sink
 from .silence import Silence
 from .stops import StopCutter
 
+ENDING_SECONDS = 1.0  # how long counts may follow a finish reason, where the end of the stream is left out
 DRAIN_SECONDS = 0.1  # how long a finished stream may take to end, so that its connection can be used again
 
 
@@ -33,14 +34,18 @@ class Opened:
 
 
 class Flow(Protocol):
-    """Bytes of the provider in, bytes for the client out. `content`: something can be shown. `finished`: nothing more
-    is to come. `failed`: the provider reported an error, or cannot be read further."""
+    """Bytes of the provider in, bytes for the client out. `content`: something can be shown. `ending`: a finish reason
+    has passed, only counts can follow. `finished`: nothing more is to come. `failed`: the provider reported an error,
+    or cannot be read further."""
 
     content: bool
     finished: bool
     cut: bool  # at a stop string of ours: the provider still speaks, and must be stopped
     failed: GatewayError | None
     usage: Usage
+
+    @property
+    def ending(self) -> bool: ...
 
     def feed(self, data: bytes, now: Moment) -> bytes: ...
 
@@ -59,6 +64,10 @@ class Translated:
         self.cut = False
         self.failed: GatewayError | None = None
         self.usage = Usage()
+
+    @property
+    def ending(self) -> bool:
+        return self._reader.ending
 
     def feed(self, data: bytes, now: Moment) -> bytes:
         return self._pass_on(self._reader.feed(data), now)
@@ -93,6 +102,10 @@ class Relayed:
         self.finished = False
         self.cut = False
         self.failed: GatewayError | None = None
+
+    @property
+    def ending(self) -> bool:
+        return self._tap.finished
 
     @property
     def usage(self) -> Usage:
@@ -191,6 +204,7 @@ class Delivery:
         silence.heard()
         silence.arm_idle(opened.timeouts.idle, upstream.close)
         cut: GatewayError | None = None
+        ending = False
         while not flow.finished and flow.failed is None:
             try:
                 data = await upstream.read()
@@ -203,6 +217,9 @@ class Delivery:
                     silence.heard()
                 else:
                     silence.heard_only()
+                if flow.ending and not ending:
+                    ending = True
+                    silence.arm_idle(ENDING_SECONDS, upstream.close)
                 continue
             # The end, clean or not: a finish reason that was seen makes the answer whole all the same.
             out = flow.end(now)

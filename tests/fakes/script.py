@@ -153,15 +153,15 @@ class Refusal(Exception):
 
 
 class Upstream:
-    """A server on a free port of 127.0.0.1. `seen`: every request in order. `request_seen`, `client_gone`: set at the
-    first of each. A subclass renders its wire."""
+    """A server on a free port of 127.0.0.1. `seen`: every request in order. `client_gone`: set once somebody has left
+    before the answer was over. A subclass renders its wire."""
 
     whole_error_status = 200  # of a whole answer with Trouble.ERROR; OpenRouter answers 200 (providers.md 6.4)
 
     def __init__(self) -> None:
         self.scripts: dict[str, list[Script]] = {}
         self.seen: list[Seen] = []
-        self.request_seen = asyncio.Event()
+        self._came = asyncio.Event()
         self.client_gone = asyncio.Event()
         self.url = ""
         self._runner: web.AppRunner | None = None
@@ -173,6 +173,13 @@ class Upstream:
     def about(self, model: str) -> list[Seen]:
         """The requests that named `model`."""
         return [seen for seen in self.seen if seen.body and seen.json.get("model") == model]
+
+    async def request_about(self, model: str) -> Seen:
+        """The first request that names `model`, as soon as it has come."""
+        while not (found := self.about(model)):
+            self._came.clear()
+            await self._came.wait()
+        return found[0]
 
     @property
     def open_connections(self) -> int:
@@ -207,7 +214,7 @@ class Upstream:
         headers = {name.lower(): value for name, value in request.headers.items()}
         seen = Seen(request.method, request.path, headers, await request.read())
         self.seen.append(seen)
-        self.request_seen.set()
+        self._came.set()
         return seen
 
     def script_for(self, model: str) -> Script | None:
