@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import gateways
@@ -27,19 +27,32 @@ from upstream import Stats
 ALIVE = "bench-n1000-d1000000"  # a token a second: open, and as good as idle
 
 
+@dataclass(frozen=True)
+class Mode:
+    """How much is done. `rounds` unless others are asked for; `effort`: 1 is a full scenario; `holders`: streams of
+    `hold`; `requests` and `pause` (seconds) of `reuse`; `limit`: seconds it all may take, of which `kept` for checks.
+    """
+
+    rounds: int
+    effort: float
+    holders: int
+    requests: int
+    pause: float
+    limit: float
+    kept: float
+
+
 @dataclass
 class Bench:
-    """What all measurements share. `effort`: 1 is a full one. `pause`: seconds of silence in `reuse`."""
+    """What all measurements share. `unavailable`: check -> why it cannot be done."""
 
     runner: asyncio.Runner
     cores: Cores
     folder: Path
     upstream: Gateway
-    figures: Figures
-    effort: float
-    holders: int
-    pause: float
-    unavailable: dict[str, str]
+    mode: Mode
+    figures: Figures = field(default_factory=Figures)
+    unavailable: dict[str, str] = field(default_factory=dict)
 
     @contextmanager
     def fresh_bridge(
@@ -71,9 +84,9 @@ def hold(bench: Bench, turn: int) -> None:
         with Gateway(program, {bench.cores.gateway}, bench.folder) as gateway:
             target = Target(kind, gateway, *(("sse", "") if kind == "floor" else ("ndjson", "lab/")))
             name = "hold" if prompt is PROMPT else "hold_large"
-            opened, grown, faults = bench.runner.run(_hold(target, bench.holders, prompt))
-            if faults or opened < bench.holders:
-                faults[f"{opened} of {bench.holders} streams opened"] += 1
+            opened, grown, faults = bench.runner.run(_hold(target, bench.mode.holders, prompt))
+            if faults or opened < bench.mode.holders:
+                faults[f"{opened} of {bench.mode.holders} streams opened"] += 1
                 bench.figures.fault(kind, name, faults)
                 continue
             bench.figures.put(kind, f"{name}.mib", turn, 1000 * grown / opened)
@@ -132,7 +145,7 @@ def crowd(bench: Bench, turn: int) -> None:
 
 def reuse(bench: Bench, turn: int) -> None:
     """reuse.opened: upstream connections after many requests, 16 at a time; reuse.again: new ones after a pause."""
-    connections, requests = 16, round(10_000 * bench.effort)
+    connections = 16
     with bench.fresh_upstream() as upstream, bench.fresh_bridge(upstream) as target:
         kinds = (target.order("bench", 0), target.order("bench-n8", 8))
 
@@ -144,9 +157,9 @@ def reuse(bench: Bench, turn: int) -> None:
             finally:
                 load.close()
 
-        faults = bench.runner.run(run(requests))
+        faults = bench.runner.run(run(bench.mode.requests))
         opened = bench.stats(upstream).connections
-        time.sleep(bench.pause)
+        time.sleep(bench.mode.pause)
         faults += bench.runner.run(run(10 * connections))
         if faults:
             bench.figures.fault("bridge", "reuse", faults)
@@ -165,12 +178,12 @@ def workers(bench: Bench, turn: int) -> None:
     scratch = Figures()
     try:
         with (
-            bench.fresh_bridge() as one,
             Gateway(program, {bench.cores.gateway, bench.cores.tools}, bench.folder) as two,
+            bench.fresh_bridge() as one,
         ):
             for target in (one, Target("workers", two, "ndjson", "lab/")):
                 for name in ("nonstream", "flood"):
-                    measure(bench.runner, target, name, bench.effort, scratch, turn)
+                    measure(bench.runner, target, name, bench.mode.effort, scratch, turn)
                     rates.setdefault(name, {})[target.name] = scratch.median(target.name, f"{name}.rate")
     except NotStarted as error:
         if error.code != 2:  # 2: an option it does not know
@@ -186,21 +199,17 @@ def workers(bench: Bench, turn: int) -> None:
 
 
 def collector(bench: Bench, turn: int) -> None:
-    """collector.started, collector.used: ms of a full collection after the start, and after the first chat."""
-    for name, asked in (("started", False), ("used", True)):
-        with bench.fresh_bridge(probed=True) as target:
-            if asked:
-                bench.runner.run(_chat_once(target))
-            else:
-                time.sleep(0.5)
-            bench.figures.put("bridge", f"collector.{name}", turn, float(target.gateway.ask_probe("collect")))
+    """collector.started: ms of a full collection after the start."""
+    with bench.fresh_bridge(probed=True) as target:
+        bench.runner.run(_chat_once(target))  # what is loaded with the first chat belongs to the start
+        bench.figures.put("bridge", "collector.started", turn, float(target.gateway.ask_probe("collect")))
 
 
 def leavers(bench: Bench, turn: int) -> None:
     """leavers.ms: the longest time from a client's leaving to the upstream's noticing, leavers.left: how many it did
     not notice within a second, leavers.tracebacks: how many the gateway printed."""
     chance = random.Random(7)
-    count = 2 * round(100 * bench.effort)
+    count = 2 * round(100 * bench.mode.effort)
     with bench.fresh_upstream() as upstream, bench.fresh_bridge(upstream) as ndjson:
         sse = Target("relay", ndjson.gateway, "sse", ndjson.prefix)
         bench.runner.run(_chat_once(ndjson))
@@ -243,15 +252,16 @@ async def _chat_once(target: Target) -> None:
         raise OSError(f"{target.name}: {', '.join(outcome.faults)}")
 
 
+# In this order: when time runs out, the last are left out.
 CHECKS: dict[str, Callable[[Bench, int], None]] = {
     "hold": hold,
+    "start": start,
+    "leavers": leavers,
+    "collector": collector,
     "idle": idle,
     "crowd": crowd,
-    "reuse": reuse,
     "workers": workers,
-    "collector": collector,
-    "leavers": leavers,
-    "start": start,
+    "reuse": reuse,
 }
 
 # Checks whose figures are compared between targets or scatter: done in several rounds.

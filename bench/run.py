@@ -23,7 +23,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -31,29 +30,15 @@ from pathlib import Path
 import gateways
 import goals
 import tables
-from checks import CHECKS, REPEATED, Bench
+from checks import CHECKS, REPEATED, Bench, Mode
 from figures import Figures
 from gateways import Cores, Gateway, NotStarted
 from loops import new_event_loop
 from scenarios import SCENARIOS, Target, measure
 
-
-@dataclass(frozen=True)
-class Mode:
-    """How much is done. `effort`: 1 is a full scenario. `limit`: seconds it may take, of which `kept` for the checks
-    that come after the rounds."""
-
-    rounds: int
-    effort: float
-    holders: int
-    pause: float
-    limit: float
-    kept: float
-
-
-FULL = Mode(rounds=5, effort=1.0, holders=500, pause=30.0, limit=600.0, kept=150.0)
-GATE = Mode(rounds=3, effort=0.6, holders=400, pause=0.0, limit=150.0, kept=50.0)
-QUICK = Mode(rounds=1, effort=0.25, holders=200, pause=2.0, limit=60.0, kept=20.0)
+FULL = Mode(rounds=5, effort=1.0, holders=500, requests=10_000, pause=30.0, limit=600.0, kept=150.0)
+GATE = Mode(rounds=3, effort=0.6, holders=400, requests=0, pause=0.0, limit=150.0, kept=50.0)
+QUICK = Mode(rounds=1, effort=0.2, holders=150, requests=1_000, pause=2.0, limit=60.0, kept=20.0)
 
 
 class Progress:
@@ -62,7 +47,6 @@ class Progress:
     def __init__(self, mode: Mode) -> None:
         self._began = time.monotonic()
         self._limit = mode.limit
-        self._kept = mode.kept
         self._live = sys.stderr.isatty()
 
     @property
@@ -78,8 +62,7 @@ class Progress:
             print(line, file=sys.stderr, flush=True)
 
     def has_time_for(self, seconds: float) -> bool:
-        """Whether a further round of so many seconds leaves enough for the checks."""
-        return self.elapsed + seconds <= self._limit - self._kept
+        return self.elapsed + seconds <= self._limit
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -104,9 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ):
         try:
             with Gateway(gateways.upstream(), {cores.tools}, Path(folder)) as upstream:
-                bench = Bench(
-                    runner, cores, Path(folder), upstream, Figures(), mode.effort, mode.holders, mode.pause, {}
-                )
+                bench = Bench(runner, cores, Path(folder), upstream, mode)
                 done = steady(bench, wanted, rounds, progress, everything=mode is FULL and not options.only)
                 alone(bench, wanted, 1 if options.quick else min(rounds, 3), progress)
         except NotStarted as error:
@@ -172,15 +153,15 @@ def steady(bench: Bench, wanted: Sequence[goals.Goal], rounds: int, progress: Pr
         if everything:
             # What the tools can do at most; once is enough.
             for scenario in ("nonstream", "flood"):
-                measure(bench.runner, targets["direct"], scenario, bench.effort, bench.figures, 0)
+                measure(bench.runner, targets["direct"], scenario, bench.mode.effort, bench.figures, 0)
         for turn in range(rounds):
             before = progress.elapsed
             for scenario, asked in plan.items():
                 for name in shuffled.sample(sorted(asked), len(asked)):
                     progress.say(f"round {turn + 1} of {rounds}: {scenario}, {name}", passing=True)
-                    measure(bench.runner, targets[name], scenario, bench.effort, bench.figures, turn)
+                    measure(bench.runner, targets[name], scenario, bench.mode.effort, bench.figures, turn)
             progress.say(f"round {turn + 1} of {rounds} done, load {os.getloadavg()[0]:.1f}")
-            if turn + 1 < rounds and not progress.has_time_for(1.2 * (progress.elapsed - before)):
+            if turn + 1 < rounds and not progress.has_time_for(1.2 * (progress.elapsed - before) + bench.mode.kept):
                 progress.say(f"stopped after {turn + 1} rounds: no time for another")
                 return turn + 1
     return rounds
@@ -205,15 +186,22 @@ def alone(bench: Bench, wanted: Sequence[goals.Goal], rounds: int, progress: Pro
     for name, check in CHECKS.items():
         if not any(name in limit.scenarios() for limit in limits):
             continue
+        took = 5.0  # seconds, as long as nothing better is known
         for turn in range(min(rounds, REPEATED.get(name, 1))):
+            if not progress.has_time_for(took):
+                if turn == 0:
+                    bench.unavailable[name] = "no time left"
+                break
             progress.say(f"{name}, round {turn + 1}", passing=True)
+            before = progress.elapsed
             try:
                 check(bench, turn)
             except OSError as error:
                 bench.figures.fault("bridge", name, Counter({str(error): 1}))
+            took = progress.elapsed - before
             if name in bench.unavailable:
                 break
-        progress.say(f"{name} done")
+        progress.say(f"{name}: {bench.unavailable.get(name, 'done')}")
 
 
 def circumstances(cores: Cores, began: datetime, seconds: float, rounds: int, mode: Mode) -> dict[str, str]:

@@ -37,7 +37,6 @@ from .providers.base import Provider
 from .providers.echo import EchoProvider
 from .providers.ollama import OllamaProvider
 from .providers.openai import OpenAIProvider
-from .providers.presets import PRESETS
 from .providers.transport import open_session
 from .web.ports import Services, WebSettings
 from .web.server import build
@@ -117,10 +116,9 @@ async def start(config: Config) -> Running:
         dialects = {dialect.name: dialect for dialect in DIALECTS}
         compat = config.server.openai_compat == "ollama"
         pipeline = Pipeline(
-            catalog=catalog,
-            refresh=discovery.refresh,
+            find=discovery.find,
             providers=providers,
-            presets={name: preset_of(p) for name, p in config.providers.items()},
+            presets={name: p.preset for name, p in config.providers.items()},
             timeouts={name: p.timeouts for name, p in config.providers.items()},
             dialects=dialects,
             residency=loaded,
@@ -134,7 +132,7 @@ async def start(config: Config) -> Running:
         ollamas = {name: p for name, p in providers.items() if isinstance(p, OllamaProvider)}
         services = Services(
             pipeline=pipeline,
-            library=Library(catalog, loaded, dict(ollamas), discovery.refresh),
+            library=Library(catalog, loaded, dict(ollamas), discovery.refresh, discovery.find),
             dialects={"ollama": dialects["ollama"], "openai": OpenAICompatDialect() if compat else dialects["openai"]},
             metrics=metrics,
             log=log,
@@ -184,15 +182,6 @@ def alias(model: ModelConfig, config: Config) -> Model:
         strict_parameters=model.strict_parameters,
         modified=config.source.stat().st_mtime if config.source else 0.0,
     )
-
-
-def preset_of(provider: ProviderConfig) -> str:
-    """The preset row a provider was made from, by name, else by address: a second account of one service has a name of
-    its own. "" for none."""
-    if provider.name in PRESETS:
-        return provider.name
-    rows = (row for row in PRESETS.values() if row.base_url.rstrip("/") == provider.base_url.rstrip("/"))
-    return next((row.name for row in rows), "")
 
 
 def secrets(config: Config) -> list[str]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 
 from .errors import GatewayError, UpstreamRefused
-from .policy.catalog import Catalog
+from .policy.catalog import Catalog, Model
 from .policy.ports import Log
 from .providers.base import Provider
 
@@ -56,6 +56,15 @@ class Discovery:
         ]
         if due:
             await asyncio.wait([asyncio.ensure_future(task) for task in due], timeout=PATIENCE)
+
+    async def find(self, name: str) -> Model:
+        """The catalog's model; an unknown name may be one that a real Ollama has got a moment ago. Raises
+        GatewayError."""
+        try:
+            return self._catalog.find(name)
+        except GatewayError:
+            await self.refresh()
+        return self._catalog.find(name)
 
     def _ask(self, provider: Provider) -> asyncio.Task[None]:
         """The running look at this provider, or a new one: two at a time would tell the same."""

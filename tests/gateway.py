@@ -13,8 +13,9 @@ from typing import Any
 
 import aiohttp
 import yaml
-from doors import Ask, Door, Heard, ask_door
+from doors import CHAT, Ask, Door, Heard, Turn, ask_door
 from fakes.openai_wire import KEY
+from fakes.script import Script, Upstream
 
 CAPABLE = ["completion", "tools", "vision", "thinking"]
 
@@ -51,6 +52,14 @@ async def running(
             yield Gateway(started.url, http)
     finally:
         await started.stop()
+
+
+async def warm(gateway: Gateway, upstream: Upstream, account: str) -> None:
+    """One request through the provider `account`, so that its SDK is loaded and its client built before short limits
+    count. `upstream` must answer for `account`."""
+    upstream.play("warm", Script(text=("warm",)))
+    heard = await gateway.ask(CHAT, Ask((Turn("user", "Warm?"),)), f"{account}/warm", False)
+    assert heard.text == "warm", heard
 
 
 def openai_provider(url: str, **more: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from conftest import Start
 from doors import CHAT, GENERATE, V1, Ask, Door, Heard, Turn
 from fakes.openai_wire import KEY
 from fakes.script import Script, Trouble, Upstream
-from gateway import Gateway, alias, ollama_provider, openai_provider
+from gateway import Gateway, alias, ollama_provider, openai_provider, warm
 
 ASK = Ask((Turn("user", "Count."),))
 TEXT = ("one ", "two ", "three")
@@ -64,10 +64,11 @@ def bench(gateway_of: Start, fake_openai: Upstream, fake_ollama: Upstream) -> Se
         config = {
             "server": {"heartbeat": heartbeat},
             "providers": {"lab": provider},
-            "models": {"it": alias("lab", "up-it")},
-            "timeouts": {"first_byte": "8s", "first_token": "8s", "idle": "8s", "total": "9s", **(limits or {})},
+            "models": {"it": alias("lab", "up-it", timeouts=limits or {})},
+            "timeouts": {"first_byte": "8s", "first_token": "8s", "idle": "8s", "total": "9s"},
         }
         async with gateway_of(config) as gateway:
+            await warm(gateway, upstream, "lab")
             yield Bench(gateway, upstream)
 
     return made

@@ -17,7 +17,7 @@ from doors import CHAT, GENERATE, V1, Ask, Door, Heard
 from fakes.ollama_wire import FakeOllama
 from fakes.openai_wire import FakeOpenAI
 from fakes.script import Script, Seen, Tokens, Upstream
-from gateway import Gateway, aliases, ollama_provider, openai_provider, running
+from gateway import Gateway, aliases, ollama_provider, openai_provider, running, warm
 from scenarios import BY_NAME, SCENARIOS, Expect, Scenario
 from support import DOORS, PROVIDERS, SUPPORT, TABLE, Cell, read_table
 
@@ -67,6 +67,9 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
             },
         }
         async with running(tmp_path_factory.mktemp("matrix"), config) as gateway:
+            for upstream, account in ((openai, "lab"), (ollama, "box")):
+                await warm(gateway, upstream, account)
+                await warm(gateway, upstream, f"{account}-hasty")
             yield World(gateway, {"openai": openai, "ollama": ollama})
 
 

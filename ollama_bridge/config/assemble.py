@@ -165,6 +165,7 @@ class Assembly:
         if kind == "echo":
             return ProviderConfig(name, kind, "", local=True, drop_tools=entry.drop_tools)
         base_url = self._base_url(place, kind, entry, preset)
+        row = preset or _row_of(kind, base_url)
         key, key_source = self._key(entry, preset)
         off, remedy = self._off(name, preset, base_url, key, listen)
         return ProviderConfig(
@@ -178,7 +179,8 @@ class Assembly:
             remedy=remedy,
             headers=entry.headers,
             timeouts=_over(timeouts, entry.timeouts),
-            profile=_profile(preset.profile if preset else Profile(), entry.quirks),
+            preset=row.name if row else "",
+            profile=_profile(row.profile if row else Profile(), entry.quirks),
             patterns=entry.patterns,
             drop_tools=entry.drop_tools,
         )
@@ -322,6 +324,14 @@ def _options(entry: ModelEntry) -> dict[str, Any]:
         name: list(value) if isinstance(value, tuple) else value
         for name, value in entry.options.model_dump(exclude_none=True).items()
     }
+
+
+def _row_of(kind: str, base_url: str) -> Preset | None:
+    """The preset row that tells of a server with a name of its own: another host of Ollama, or a second account of one
+    service."""
+    if kind == "ollama":
+        return PRESETS["ollama"]
+    return next((row for row in PRESETS.values() if row.kind == kind and row.base_url == base_url), None)
 
 
 def _profile(profile: Profile, quirks: Quirks) -> Profile:

@@ -23,7 +23,8 @@ from .schema import Defaults, Server
 class ProviderConfig:
     """One provider. `off` is None, or the sentence that says why it cannot be used and what to do; `remedy` is its
     second half alone (`set GROQ_API_KEY`). `key_source`: the variable or `the file` the key came from. `patterns` are
-    globs over upstream model names, for what is listed of a large catalogue; None: the provider's default."""
+    globs over upstream model names, for what is listed of a large catalogue; None: the provider's default. `preset`
+    is the name of the row that tells what such a server accepts, "" for none."""
 
     name: str
     kind: str
@@ -35,6 +36,7 @@ class ProviderConfig:
     remedy: str | None = None
     headers: Mapping[str, SecretStr] = field(default_factory=dict)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    preset: str = ""
     profile: Profile = field(default_factory=Profile)
     patterns: tuple[str, ...] | None = None
     drop_tools: bool = False

@@ -34,7 +34,7 @@ class RealOllama(Protocol):
 
 
 class Library:
-    """`refresh` brings a real Ollama's list up to date within a short bound and never raises."""
+    """`refresh` brings real Ollamas' lists up to date within a short bound and never raises; `find` looks a name up."""
 
     def __init__(
         self,
@@ -42,11 +42,13 @@ class Library:
         loaded: LoadedModels,
         ollamas: dict[str, RealOllama],
         refresh: Callable[[], Awaitable[None]],
+        find: Callable[[str], Awaitable[Model]],
     ) -> None:
         self._catalog = catalog
         self._loaded = loaded
         self._ollamas = ollamas
         self._refresh = refresh
+        self._find = find
 
     async def tags(self) -> Answer:
         await self._refresh()
@@ -71,7 +73,7 @@ class Library:
         asked = request.get("model") or request.get("name") or ""
         if not asked:
             raise refuse("model is required", code=MODEL_REQUIRED)
-        model = self._catalog.find(asked)
+        model = await self._find(asked)
         ollama = self._ollamas.get(model.targets[0].provider) if model.origin == "ollama" else None
         if ollama is not None:
             return await _forwarded(ollama, model, request)
@@ -87,7 +89,7 @@ class Library:
         return Answer(200, JSON, go_dumps({"object": "list", "data": items or None}) + b"\n")
 
     async def openai_model(self, name: str) -> Answer:
-        return Answer(200, JSON, go_dumps(_openai_item(name, self._catalog.find(name))) + b"\n")
+        return Answer(200, JSON, go_dumps(_openai_item(name, await self._find(name))) + b"\n")
 
 
 SHOW_REQUEST = Struct(

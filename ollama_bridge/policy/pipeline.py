@@ -23,7 +23,7 @@ from ..providers.base import Call, Provider, Timeouts, Upstream
 from ..values import ChatRequest, EmbedReply, EmbedRequest, Reply, Usage
 from . import router
 from .binding import Bound, Fetch, bind, in_words
-from .catalog import Catalog, Model
+from .catalog import Model
 from .families import family_profile
 from .metrics import Metrics
 from .notes import name_provider, note_error, upstream_request_id
@@ -59,13 +59,12 @@ class Attempt:
 
 
 class Pipeline:
-    """One for the process. `timeouts` and `presets` (the row a provider was made from) by provider name. `refresh` brings real Ollamas' lists up to date, shortly."""
+    """One for the process. `timeouts` and `presets` (the row a provider was made from) by provider name. `find` looks a public name up."""
 
     def __init__(
         self,
         *,
-        catalog: Catalog,
-        refresh: Callable[[], Awaitable[None]],
+        find: Callable[[str], Awaitable[Model]],
         providers: Mapping[str, Provider],
         presets: Mapping[str, str],
         timeouts: Mapping[str, Timeouts],
@@ -78,8 +77,7 @@ class Pipeline:
         settings: Settings,
         capture: Capture | None = None,
     ) -> None:
-        self.catalog = catalog
-        self.refresh = refresh
+        self.find = find
         self.providers = providers
         self.presets = presets
         self.timeouts = timeouts
@@ -116,7 +114,7 @@ class Pipeline:
             )  # fmt: skip
 
     async def _serve(self, exchange: Exchange, request: ChatRequest | EmbedRequest, sink: Sink) -> None:
-        model = await self._find(request.model)
+        model = await self.find(request.model)
         plan = router.plan(router.facts_of(exchange.kind, request), model, self.providers)
         # A target that speaks the client's own dialect judges the request itself, loads and unloads included.
         native = plan.targets[0].provider.dialect == exchange.dialect.name
@@ -148,14 +146,6 @@ class Pipeline:
         finally:
             delivery.silence.stop()
             self.metrics.active_streams.dec()
-
-    async def _find(self, name: str) -> Model:
-        """An unknown name may be one that a real Ollama has got a moment ago."""
-        try:
-            return self.catalog.find(name)
-        except GatewayError:
-            await self.refresh()
-        return self.catalog.find(name)
 
     async def _answer_here(
         self, exchange: Exchange, request: ChatRequest | EmbedRequest, model: Model, sink: Sink

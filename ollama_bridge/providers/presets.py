@@ -128,7 +128,9 @@ _ROWS = (
     Preset(
         "ollama", "ollama", "http://localhost:11434", ("OLLAMA_API_KEY",), needs_key=False, local=True,
         label="Ollama", note="OLLAMA_BASE_URL names another host",
-        profile=Profile(accepts=_LLAMA | {"num_ctx"}, max_stops=1024, image_urls=False),
+        profile=Profile(
+            accepts=_LLAMA | {"num_ctx"}, max_stops=1024, image_urls=False, efforts=("low", "medium", "high", "max")
+        ),
     ),
     Preset(
         "echo", "echo", "", needs_key=False, local=True,
