@@ -56,13 +56,15 @@ def goals(rows: Iterable[Row]) -> str:
 
 
 def medians(figures: Figures) -> str:
-    """One line a target, with the columns that somebody has a figure for."""
+    """One line a target, with the columns that somebody has a figure for; empty when there is none."""
     targets = [target for target in ORDER if target in figures.targets()]
     columns = {
         heading: (figure, form)
         for heading, (figure, form) in COLUMNS.items()
         if any(figures.of(target, figure) for target in targets)
     }
+    if not columns:
+        return ""
     lines = ["| | " + " | ".join(heading.strip() for heading in columns) + " |", "|---|" + "---:|" * len(columns)]
     for target in targets:
         cells = []

@@ -115,7 +115,7 @@ Think = bool | Literal["minimal", "low", "medium", "high", "xhigh", "max"] | Non
 class ChatRequest(msgspec.Struct):
     """A conversation to continue. `model` is the public name exactly as sent (it is echoed). `intent` "load" and
     "unload" cost nothing and never reach a provider. `keep_alive` is in seconds, negative for ever, None unset.
-    `raw`, `suffix`, `template` and `context` belong to completion endpoints; `prompt` is their last user text.
+    `truncate`: oldest turns may be dropped to fit the model's window. `raw`, `suffix`, `template` and `context` belong to completion endpoints; `prompt` is their last user text.
     """
 
     model: str

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from ollama_bridge.dialects.base import CHAT, EMBED, EMBED_ONE, GENERATE, ModelView, Moment, Profile
-from ollama_bridge.names import parse_name
 from ollama_bridge.dialects.ollama import OllamaDialect
 from ollama_bridge.errors import (
     INVALID_MODEL_NAME,
@@ -21,6 +20,7 @@ from ollama_bridge.errors import (
     refuse,
 )
 from ollama_bridge.events import unfold
+from ollama_bridge.names import parse_name
 from ollama_bridge.values import (
     ChatRequest,
     EmbedRequest,

@@ -43,7 +43,6 @@ from ollama_bridge.values import (
 
 DIALECT = OpenAIDialect()
 NOW = Moment(wall_ns=1_790_000_000_500_000_000, elapsed_ns=5_000_000, first_ns=1_000_000)
-PNG = "iVBORw0KGgo="
 RECORDED = Path(os.environ.get("OLLAMA_BRIDGE_RECORDED", Path(__file__).parents[2] / "shared" / "recorded"))
 
 

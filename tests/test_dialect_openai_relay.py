@@ -18,7 +18,7 @@ from openai_chunks import (
     whole_reply,
 )
 
-from ollama_bridge.dialects.base import CHAT, Moment
+from ollama_bridge.dialects.base import CHAT
 from ollama_bridge.dialects.openai import OpenAIDialect
 from ollama_bridge.errors import GatewayError
 from ollama_bridge.values import (
@@ -29,8 +29,6 @@ from ollama_bridge.values import (
 )
 
 DIALECT = OpenAIDialect()
-NOW = Moment(wall_ns=1_790_000_000_500_000_000, elapsed_ns=5_000_000, first_ns=1_000_000)
-PNG = "iVBORw0KGgo="
 
 
 def ask(*messages: Message, **fields: Any) -> ChatRequest:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ollama_bridge.dialects.base import CHAT, EMBED, GENERATE, Loss, ModelView, Moment, Profile
+from ollama_bridge.dialects.base import CHAT, EMBED, GENERATE, Loss, ModelView, Profile
 from ollama_bridge.dialects.openai import OpenAIDialect
 from ollama_bridge.errors import MODEL_REQUIRED, NO_CHAT, NO_TOOLS, GatewayError, Scope
 from ollama_bridge.values import (
@@ -28,7 +28,6 @@ from ollama_bridge.values import (
 )
 
 DIALECT = OpenAIDialect()
-NOW = Moment(wall_ns=1_790_000_000_500_000_000, elapsed_ns=5_000_000, first_ns=1_000_000)
 PNG = "iVBORw0KGgo="
 
 

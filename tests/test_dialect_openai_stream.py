@@ -23,7 +23,7 @@ from openai_chunks import (
     whole_reply,
 )
 
-from ollama_bridge.dialects.base import CHAT, Moment, Profile
+from ollama_bridge.dialects.base import CHAT, Profile
 from ollama_bridge.dialects.openai import OpenAIDialect
 from ollama_bridge.dialects.thinktags import split
 from ollama_bridge.errors import GatewayError, Scope
@@ -39,8 +39,6 @@ from ollama_bridge.values import (
 )
 
 DIALECT = OpenAIDialect()
-NOW = Moment(wall_ns=1_790_000_000_500_000_000, elapsed_ns=5_000_000, first_ns=1_000_000)
-PNG = "iVBORw0KGgo="
 
 
 def ask(*messages: Message, **fields: Any) -> ChatRequest:
@@ -248,6 +246,15 @@ def test_read_stream_byte_by_byte() -> None:
 
 def test_plain_pieces_are_events_of_their_own() -> None:
     assert [event.text for event in read(text("a", "b", "c")) if isinstance(event, Delta)] == ["a", "b", "c"]
+
+
+def test_ending_is_known_from_the_finish_reason_on() -> None:
+    reader = DIALECT.reader(CHAT, Profile())
+    reader.feed(frames(say("a"), done=False))
+    assert not reader.ending
+    events = reader.feed(frames(END, done=False))
+    assert reader.ending and not any(isinstance(event, Finish) for event in events)  # counts may still come
+    assert reader.feed(frames(COUNTED)) == [Finish("stop", Usage(9, 4))]
 
 
 def test_the_first_read_commits_at_the_first_piece() -> None:

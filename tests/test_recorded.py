@@ -331,14 +331,8 @@ async def test_embedding(world: World, name: str, path: str) -> None:
 
 
 # -- lists -----------------------------------------------------------------------------------------------------------
-def lists() -> Iterator[object]:
-    for recording in RECORDINGS.values():
-        if recording.kind == "list":
-            yield pytest.param(recording.name, id=recording.name)
-
-
 @needs_recordings
-@pytest.mark.parametrize("name", list(lists()))
+@pytest.mark.parametrize("name", [recording.name for recording in RECORDINGS.values() if recording.kind == "list"])
 async def test_list(name: str, tmp_path: Path) -> None:
     """What a provider lists is what the gateway lists: names for any, every field for a real Ollama."""
     recording = RECORDINGS[name]

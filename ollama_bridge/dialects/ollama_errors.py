@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import (
+    CONTEXT_LENGTH,
     INVALID_MODEL_NAME,
     MODEL_NOT_FOUND,
     NO_CHAT,
@@ -25,9 +26,9 @@ from ..errors import (
     WireError,
 )
 from ..framing import BadJSON, go_dumps, loads
+from ..names import parse_name
 from .base import EMBED, EMBED_ONE, GENERATE, Answer
 from .goscan import quote
-from ..names import parse_name
 
 JSON = "application/json"
 JSON_UTF8 = "application/json; charset=utf-8"
@@ -63,6 +64,8 @@ def words(kind: str, error: GatewayError) -> str:
             return incapable(kind, error.code, error.model)
         if error.code == INVALID_MODEL_NAME and kind == "delete":
             return f"name {quote(error.model)} is invalid"
+    if error.code == CONTEXT_LENGTH and kind in (EMBED, EMBED_ONE):
+        return "the input length exceeds the context length"
     return error.message
 
 

@@ -185,7 +185,7 @@ def _common(kind: str, fields: Fields, body: bytes) -> ChatRequest:
         logprobs=fields.get("logprobs", False),
         top_logprobs=fields.get("top_logprobs") or None,
         keep_alive=fields.get("keep_alive"),
-        truncate=fields.get("truncate"),
+        truncate=fields.get("truncate", True),
         privacy=fields.get("privacy_mode") or None,
         task=fields.get("task") or None,
         vendor=vendor,
@@ -308,7 +308,7 @@ def _embed_request(model: str, inputs: list[str], fields: Fields) -> EmbedReques
         model=model,
         inputs=inputs,
         dimensions=dimensions if dimensions > 0 else None,
-        truncate=fields.get("truncate"),
+        truncate=fields.get("truncate", True),
         keep_alive=fields.get("keep_alive"),
         intent="run" if inputs else "load",
         privacy=fields.get("privacy_mode") or None,
@@ -375,8 +375,8 @@ def encode(request: ChatRequest | EmbedRequest, model: str, profile: Profile) ->
         body["keep_alive"] = request.keep_alive
     if request.think is not None:
         body["think"] = _THINK.get(request.think, request.think) if isinstance(request.think, str) else request.think
-    if request.truncate is not None:
-        body["truncate"] = request.truncate
+    if request.truncate is False:  # true is what Ollama does unasked
+        body["truncate"] = False
     if "shift" in request.vendor.get(NAME, {}):
         body["shift"] = request.vendor[NAME]["shift"]
     if request.logprobs:
@@ -482,8 +482,8 @@ def _images(blocks: Sequence[Block], losses: list[Loss]) -> list[str]:
 
 def _encode_embed(request: EmbedRequest, model: str) -> tuple[str, Fields, list[Loss]]:
     body: Fields = {"model": model, "input": request.inputs}
-    if request.truncate is not None:
-        body["truncate"] = request.truncate
+    if request.truncate is False:  # true is what Ollama does unasked
+        body["truncate"] = False
     if request.dimensions is not None:
         body["dimensions"] = request.dimensions
     if request.keep_alive is not None:

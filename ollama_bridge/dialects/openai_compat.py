@@ -268,6 +268,7 @@ def _decode_embedding(body: bytes) -> EmbedRequest:
         raise refuse("invalid input type")
     dimensions = fields.get("dimensions", 0)
     return EmbedRequest(
+        truncate=True,
         model=model,
         inputs=inputs,
         dimensions=dimensions if dimensions > 0 else None,
@@ -284,6 +285,7 @@ def _common(kind: str, fields: Fields, options: Fields, top_logprobs: int) -> Ch
         options["num_predict"] = fields["max_tokens"]
     sampling, _ = ollama_requests.read_options(options)
     return ChatRequest(
+        truncate=True,
         model=_model(kind, fields),
         stream=fields.get("stream", False),
         sampling=sampling,

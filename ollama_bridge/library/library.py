@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 from ..dialects.base import Answer
 from ..dialects.gojson import BOOL, OBJECT, STRING, Struct, decode
-from ..errors import MODEL_NOT_FOUND, MODEL_REQUIRED, GatewayError, Scope, refuse
+from ..errors import MODEL_NOT_FOUND, MODEL_REQUIRED, GatewayError, Scope, model_not_found, refuse
 from ..framing import BadJSON, dumps, go_dumps, loads
-from ..policy.catalog import Catalog, Model
+from ..policy.catalog import Catalog, Model, shown
 from . import facts
 from .loaded import LoadedModels
 
@@ -89,7 +89,11 @@ class Library:
         return Answer(200, JSON, go_dumps({"object": "list", "data": items or None}) + b"\n")
 
     async def openai_model(self, name: str) -> Answer:
-        return Answer(200, JSON, go_dumps(_openai_item(name, await self._find(name))) + b"\n")
+        try:
+            model = await self._find(name)
+        except GatewayError as error:
+            raise model_not_found(shown(name), error.near) if error.code == MODEL_NOT_FOUND else error from None
+        return Answer(200, JSON, go_dumps(_openai_item(name, model)) + b"\n")
 
 
 SHOW_REQUEST = Struct(

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ..dialects.base import Dialect, Loss, Profile
-from ..errors import GatewayError, Scope
+from ..errors import CONTEXT_LENGTH, GatewayError, Scope, refuse
 from ..framing import dumps
 from ..values import ChatRequest, EmbedRequest, Media, Message, ToolResult
 from . import adapt as fitting
@@ -56,6 +56,8 @@ async def bind(
     that."""
     if isinstance(request, EmbedRequest):
         return _bind_embed(exchange, request, planned, dialect, profile)
+    if request.think is False and "thinking" in model.capabilities:
+        profile = profile.with_(reasons_by_default=True)  # unless it is told not to
     fitted = fitting.apply_defaults(request, model.defaults, profile)
     fitted, losses, changed = fitting.adapt(fitted, profile)
     changed = changed or fitted is not request
@@ -70,6 +72,7 @@ async def bind(
         reserve = (fitted.sampling.max_tokens or 0) + trim.estimate_tools(fitted.tools)
         messages, trimmed = trim.trim(messages, model.context_length, reserve)
         changed = changed or trimmed > 0
+    _check_window(request, messages)
     needs_fetch = not profile.image_urls and any(m.url for m in _media(messages))
     losses = [*(Loss(name) for name in request.losses), *losses]
 
@@ -91,6 +94,21 @@ async def bind(
             status=400, scope=Scope.CALLER, early=True,
         )  # fmt: skip
     return Bound(planned, dialect, profile, kind, dumps(value), value, False, losses, cut, trimmed)
+
+
+def _check_window(request: ChatRequest, messages: list[Message]) -> None:
+    """num_ctx is never sent; with `truncate: false` a client means it as the limit (providers.md 3.2). Raises
+    GatewayError."""
+    window = request.sampling.num_ctx
+    if request.truncate is not False or not window:
+        return
+    size = sum(map(trim.estimate_message, messages))
+    if size > window:
+        raise refuse(
+            f"request ({size} tokens, estimated) exceeds the available context size ({window} tokens), "
+            "try increasing it",
+            code=CONTEXT_LENGTH,
+        )
 
 
 def _bind_embed(

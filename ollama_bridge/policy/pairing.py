@@ -19,6 +19,8 @@ import msgspec
 
 from ..values import Media, Message, Text, ToolCall, ToolResult
 
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
+
 _NINE = re.compile(r"[a-zA-Z0-9]{9}")
 _ALPHABET = string.digits + string.ascii_letters
 
@@ -41,8 +43,11 @@ def pair(messages: list[Message], style: str = "any") -> list[Message]:
 
     A result belongs to the call with its id, else to the first unanswered call of its name, else to the first
     unanswered call, looking at the latest turn first. Results left over become user text; calls left unanswered get
-    an empty result. The input is not changed; without calls and results it is returned as it is.
+    an empty result. A role that no provider knows speaks as the user (Ollama takes any word, providers refuse it).
+    The input is not changed; where nothing is to be done it is returned as it is.
     """
+    if not all(message.role in ROLES for message in messages):
+        messages = [m if m.role in ROLES else msgspec.structs.replace(m, role="user") for m in messages]
     if not any(_is_tooling(message) for message in messages):
         return messages
     pairing = _Pairing(messages, style)

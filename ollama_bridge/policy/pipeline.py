@@ -14,14 +14,17 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeGuard
+
+import msgspec
 
 from ..dialects.base import Answer, Dialect, Moment
-from ..errors import GatewayError, Scope, UpstreamRefused, classify, timed_out
+from ..errors import CONTEXT_LENGTH, GatewayError, Scope, UpstreamRefused, classify, timed_out
 from ..events import fold, unfold
 from ..framing import loads
 from ..providers.base import Call, Provider, Timeouts, Upstream
 from ..values import ChatRequest, EmbedReply, EmbedRequest, Reply, Usage
-from . import router
+from . import router, trim
 from .binding import Bound, Fetch, bind, in_words
 from .catalog import Model
 from .families import family_profile
@@ -239,6 +242,7 @@ class Pipeline:
         )
         strict = self.settings.strict_parameters if model.strict_parameters is None else model.strict_parameters
         timeouts = self._timeouts(planned)
+        await provider.ready()
         repairs = 0
         words: list[str] = []
         while True:
@@ -258,10 +262,15 @@ class Pipeline:
                     self.capture.received(exchange.request_id, attempt.number, refused.body)
                 sent = bound.sent or loads(bound.body)
                 repair = learn(profile, wire, refused.status, sent) if repairs < MAX_REPAIRS else None
+                repairs += 1
                 if repair is None:
                     upstream_id = upstream_request_id(refused.headers)
-                    raise classify(provider.name, refused.status, wire, request.model, upstream_id) from None
-                repairs += 1
+                    error = classify(provider.name, refused.status, wire, request.model, upstream_id)
+                    if not too_long_to_embed(request, error) or repairs > MAX_REPAIRS:
+                        raise error from None
+                    request = msgspec.structs.replace(request, inputs=trim.shorter(request.inputs))
+                    exchange.notes["X-Bridge-Trimmed"] = str(repairs)
+                    continue
                 profile = repair.profile
                 words.append(repair.words)
                 self.metrics.repairs.labels(provider.name, repair.name).inc()
@@ -348,6 +357,11 @@ class Pipeline:
 
     def _now(self, exchange: Exchange) -> Moment:
         return Moment(time.time_ns(), time.perf_counter_ns() - exchange.started_ns)
+
+
+def too_long_to_embed(request: ChatRequest | EmbedRequest, error: GatewayError) -> TypeGuard[EmbedRequest]:
+    """Ollama cuts a text that the model cannot hold, unless the client forbids it (ollama-protocol.md 2.7)."""
+    return isinstance(request, EmbedRequest) and bool(request.truncate) and error.code == CONTEXT_LENGTH
 
 
 def cut_reply(reply: Reply, stops: list[str]) -> Reply:

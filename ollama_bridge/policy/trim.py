@@ -39,6 +39,12 @@ def trim(messages: list[Message], window_tokens: int, reserve: int) -> tuple[lis
     return [message for index, message in enumerate(messages) if index not in dropped], len(dropped)
 
 
+def shorter(inputs: list[str]) -> list[str]:
+    """Texts to be embedded, none longer than half of what the longest was."""
+    limit = max(map(len, inputs), default=0) // 2
+    return [text[:limit] for text in inputs]
+
+
 def _droppable(messages: list[Message]) -> list[list[int]]:
     """Positions of messages that go together, in the order in which they go."""
     turns = _turns(messages)

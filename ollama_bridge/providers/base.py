@@ -82,6 +82,11 @@ class Provider(Protocol):
     base_url: str
     profile: Profile
 
+    async def ready(self) -> None:
+        """Loads what the first call needs (an SDK takes half a second), so that it is not counted against the
+        provider's limits. Raises GatewayError (no key) when the provider is off or its SDK is not installed."""
+        ...
+
     async def open(self, call: Call) -> Upstream:
         """Raises UpstreamRefused for a status of 400 or above, GatewayError when nothing came back. Cancelling it
         closes the connection."""

@@ -57,6 +57,9 @@ class EchoProvider:
         self.local = True
         self.off: str | None = None
 
+    async def ready(self) -> None:
+        """Needs no SDK."""
+
     async def open(self, call: Call) -> EchoUpstream:
         """Raises UpstreamRefused (400) for a body that no OpenAI server would take."""
         body = _read(call.body)
@@ -68,7 +71,9 @@ class EchoProvider:
 
     async def models(self) -> list[ListedModel]:
         raw = {"id": "echo", "object": "model", "created": 0, "owned_by": "ollama_bridge"}
-        return [ListedModel("echo", context_length=CONTEXT, capabilities=CAPABILITIES, raw=raw)]
+        return [
+            ListedModel("echo", context_length=CONTEXT, capabilities=CAPABILITIES, embedding_length=DIMENSIONS, raw=raw)
+        ]
 
     async def close(self) -> None:
         """Holds nothing."""

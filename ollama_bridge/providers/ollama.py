@@ -60,6 +60,9 @@ class OllamaProvider:
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
 
+    async def ready(self) -> None:
+        """Needs no SDK."""
+
     async def open(self, call: Call) -> AiohttpUpstream:
         body = call.body if isinstance(call.body, bytes) else dumps(call.body)
         upstream = await self._send("POST", PATHS[call.kind], body, call.timeouts, call.stream)

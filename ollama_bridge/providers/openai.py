@@ -66,6 +66,10 @@ class OpenAIProvider:
         self._client: openai.AsyncOpenAI | None = None
         self._building = asyncio.Lock()
 
+    async def ready(self) -> None:
+        if self.off is None and self._client is None:
+            await self._build()
+
     async def open(self, call: Call) -> AiohttpUpstream:
         body = call.body if isinstance(call.body, bytes) else dumps(call.body)
         return await self._send(PATHS[call.kind], body, call.timeouts, call.stream)

@@ -192,7 +192,11 @@ def check_chat(body: dict[str, Any]) -> None:
         raise Refusal("'top_logprobs' is only allowed when 'logprobs' is enabled.", param="top_logprobs")
     effort = body.get("reasoning_effort")
     if effort not in (None, "none", "minimal", "low", "medium", "high", "xhigh"):
-        raise Refusal(f"Invalid value: '{effort}'.", param="reasoning_effort")
+        raise Refusal(
+            f"Invalid value: '{effort}'. Supported values are: 'none', 'minimal', 'low', 'medium', 'high', and 'xhigh'.",
+            code="invalid_value",
+            param="reasoning_effort",
+        )
     check_tools(body)
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
