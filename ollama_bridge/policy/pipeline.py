@@ -62,7 +62,8 @@ class Attempt:
 
 
 class Pipeline:
-    """One for the process. `timeouts` and `presets` (the row a provider was made from) by provider name. `find` looks a public name up."""
+    """One for the process. `timeouts` and `presets` (the row a provider was made from) by provider name; `find` looks a
+    public name up."""
 
     def __init__(
         self,
