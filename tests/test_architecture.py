@@ -1,4 +1,4 @@
-"""The house's rules that a machine can check: who may import whom, how long a module may be, where an SDK may appear."""
+"""Rules of the house that a machine can check: who imports whom, how long a module is, where an SDK may appear."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ CASES = {
     "403": (403, WireError("no"), 502, Scope.KEY, "no"),
     "a bad key as 400": (
         400,
-        WireError("API key not valid. Please pass", code="API_KEY_INVALID"),
+        WireError("API key not valid.", code="API_KEY_INVALID"),
         502,
         Scope.KEY,
         "up",

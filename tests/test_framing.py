@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ def read_sse(data: bytes, cuts: list[int]) -> list[tuple[str | None, bytes]]:
     reader = ServerSentEvents()
     frames: list[tuple[str | None, bytes]] = []
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         frames += reader.feed(data[start:end])
     return frames + reader.end()
 

@@ -1,7 +1,7 @@
 """The whole gateway answers as a real Ollama does: every golden case of the groups built, through the native door and
 through /v1 under `openai_compat: ollama`. What differs on purpose stands in docs/differences.md, with its reason.
 
-Behind the golden models' names stands a fake of the OpenAI wire: frames, keys, texts of errors are compared, never words.
+Behind the golden models' names stands a fake of the OpenAI wire: frames, keys and errors are compared, never words.
 """
 
 from __future__ import annotations

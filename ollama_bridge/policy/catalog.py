@@ -159,7 +159,7 @@ class Catalog:
         models = dict(self._aliases)
         for provider, own in self._listed.items():
             patterns = self._patterns.get(provider, [])
-            chosen = own.values()
+            chosen = list(own.values())
             if patterns or (len(own) > LISTED_AT_MOST and self._providers[provider].kind != "ollama"):
                 chosen = [m for m in own.values() if any(fnmatch.fnmatch(m.targets[0].model, p) for p in patterns)]
             for model in chosen:

@@ -42,7 +42,9 @@ class Flow(Protocol):
     finished: bool
     cut: bool  # at a stop string of ours: the provider still speaks, and must be stopped
     failed: GatewayError | None
-    usage: Usage
+
+    @property
+    def usage(self) -> Usage: ...
 
     @property
     def ending(self) -> bool: ...

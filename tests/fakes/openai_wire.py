@@ -193,7 +193,7 @@ def check_chat(body: dict[str, Any]) -> None:
     effort = body.get("reasoning_effort")
     if effort not in (None, "none", "minimal", "low", "medium", "high", "xhigh"):
         raise Refusal(
-            f"Invalid value: '{effort}'. Supported values are: 'none', 'minimal', 'low', 'medium', 'high', and 'xhigh'.",
+            f"Invalid value: '{effort}'. Supported values are: 'none', 'minimal', 'low', 'medium', 'high', 'xhigh'.",
             code="invalid_value",
             param="reasoning_effort",
         )

@@ -1,7 +1,7 @@
 """Real programs for `make test-real`, and the transcript a run leaves in docs/evidence/.
 
-A program that is not there is skipped, unless it was asked for by name (`--program llama.cpp --program ollama`): then its
-absence fails. The `ollama` program is looked for in OLLAMA_PROGRAM, then on the PATH; its models in OLLAMA_MODELS.
+A program that is not there is skipped, unless it was asked for by name (`--program llama.cpp --program ollama`): then
+its absence fails. The `ollama` program is looked for in OLLAMA_PROGRAM, then on the PATH; its models in OLLAMA_MODELS.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
     python tests/real/llama_server.py FOLDER     prints its address once it listens; ends when its input is closed
 
-Knows: those two packages. Must not know: the gateway. The model's file brings no chat template: Gemma's is given, with a
-place for tools, so that llama.cpp's generic tool grammar can be tried.
+Knows: those two packages. Must not know: the gateway. The model's file brings no chat template: Gemma's is given.
 """
 
 from __future__ import annotations
