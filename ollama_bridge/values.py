@@ -115,7 +115,8 @@ Think = bool | Literal["minimal", "low", "medium", "high", "xhigh", "max"] | Non
 class ChatRequest(msgspec.Struct):
     """A conversation to continue. `model` is the public name exactly as sent (it is echoed). `intent` "load" and
     "unload" cost nothing and never reach a provider. `keep_alive` is in seconds, negative for ever, None unset.
-    `truncate`: oldest turns may be dropped to fit the model's window. `raw`, `suffix`, `template` and `context` belong to completion endpoints; `prompt` is their last user text.
+    `truncate`: the oldest turns may be dropped to fit the model's window. `raw`, `suffix` and `template` belong to
+    completion endpoints, whose prompt is the last user text. `losses`: what decoding itself had to leave out.
     """
 
     model: str
@@ -140,7 +141,7 @@ class ChatRequest(msgspec.Struct):
     privacy: str | None = None  # "strict" or "flexible"
     task: str | None = None
     vendor: Vendor = {}
-    losses: list[str] = []  # what decoding itself had to leave out, e.g. a context of another server
+    losses: list[str] = []
 
 
 class EmbedRequest(msgspec.Struct):
