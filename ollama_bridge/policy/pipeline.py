@@ -58,7 +58,6 @@ class Attempt:
     first_token: float | None = None
     usage: Usage = field(default_factory=Usage)
     outcome: str = "failed"  # "ok", "cancelled", or the failure's scope
-    status: int = 0
 
 
 class Pipeline:
@@ -120,8 +119,8 @@ class Pipeline:
     async def _serve(self, exchange: Exchange, request: ChatRequest | EmbedRequest, sink: Sink) -> None:
         model = await self.find(request.model)
         plan = router.plan(router.facts_of(exchange.kind, request), model, self.providers)
-        # A target that speaks the client's own dialect judges the request itself, loads and unloads included.
-        native = plan.targets[0].provider.dialect == exchange.dialect.name
+        # Targets that speak the client's own dialect judge the request themselves, loads and unloads included.
+        native = all(planned.provider.dialect == exchange.dialect.name for planned in plan.targets)
         if not native and await self._answer_here(exchange, request, model, sink):
             return
         try:
@@ -194,10 +193,10 @@ class Pipeline:
                     await self._stream(request, model, planned, attempt, delivery)
                 else:
                     await self._whole(exchange, request, model, planned, attempt, sink)
-                attempt.outcome, attempt.status = "ok", 200
+                attempt.outcome = "ok"
                 return
             except GatewayError as error:
-                attempt.outcome, attempt.status = error.scope.value, error.upstream_status or error.status
+                attempt.outcome = error.scope.value
                 last = number == len(plan.targets)
                 name_provider(error, planned.provider.name)
                 committed = delivery is not None and delivery.committed
