@@ -249,7 +249,7 @@ class Pipeline:
             bound = await bind(exchange, request, model, planned, dialect, profile, self.fetch, strict)
             if self.capture is not None:
                 self.capture.sent(exchange.request_id, attempt.number, provider.name, bound.kind, bound.body)
-            call = Call(bound.kind, bound.body, stream, timeouts, exchange.request_id)
+            call = Call(bound.kind, bound.body, stream, timeouts, exchange.request_id, planned.target.model)
             try:
                 async with asyncio.timeout((timeouts.first_byte if stream else timeouts.total) or None):
                     upstream = await provider.open(call)

@@ -28,13 +28,15 @@ class Timeouts:
 @dataclass(slots=True)
 class Call:
     """One attempt. `kind` is an Endpoint kind of the provider's dialect; `body` either the value to encode or bytes
-    to send as they are. `request_id` is ours, for the log."""
+    to send as they are. `model` is the upstream name, for wires that have it in the path. `request_id` is ours, for
+    the log."""
 
     kind: str
     body: dict[str, Any] | bytes
     stream: bool
     timeouts: Timeouts
     request_id: str = ""
+    model: str = ""
 
 
 class Upstream(Protocol):
