@@ -30,6 +30,7 @@ from .library.library import Library
 from .library.loaded import LoadedModels
 from .logs import logger, set_up
 from .policy.catalog import Catalog, Defaults, Model, Target, guess_capabilities
+from .policy.continuity import Continuity
 from .policy.metrics import Metrics
 from .policy.pipeline import Pipeline, Settings
 from .policy.repair import Learned
@@ -124,6 +125,7 @@ async def start(config: Config) -> Running:
             residency=loaded,
             fetch=fetcher.fetch,
             learned=Learned(time.monotonic),
+            continuity=Continuity(time.monotonic),
             metrics=metrics,
             log=log,
             settings=Settings(heartbeat=config.server.heartbeat, strict_parameters=config.strict_parameters),

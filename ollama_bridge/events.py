@@ -91,9 +91,8 @@ def fold(events: Iterable[Event]) -> Reply:
     """Stream -> whole reply. Raises the GatewayError of a `Failed` event. A stream without Finish keeps reason ""."""
     reply = Reply(reason="")
     parts: dict[int, list[str]] = {}
-    starts: dict[int, BlockStart] = {}
+    order: list[BlockStart | Opaque] = []
     ends: dict[int, BlockEnd] = {}
-    opaque: list[tuple[int, Opaque]] = []
     logprobs: list[dict[str, Any]] = []
     for event in events:
         if isinstance(event, Delta):
@@ -101,7 +100,7 @@ def fold(events: Iterable[Event]) -> Reply:
             if event.logprobs:
                 logprobs.extend(event.logprobs)
         elif isinstance(event, BlockStart):
-            starts[event.index] = event
+            order.append(event)
             parts[event.index] = []
         elif isinstance(event, BlockEnd):
             ends[event.index] = event
@@ -112,11 +111,14 @@ def fold(events: Iterable[Event]) -> Reply:
         elif isinstance(event, Failed):
             raise event.error
         else:
-            opaque.append((len(starts), Opaque(event.dialect, event.payload)))
+            order.append(Opaque(event.dialect, event.payload))
     blocks: list[Block] = []
-    for index, start in starts.items():
-        text = "".join(parts[index])
-        vendor = {**start.vendor, **(ends[index].vendor if index in ends else {})}
+    for start in order:
+        if isinstance(start, Opaque):
+            blocks.append(start)
+            continue
+        text = "".join(parts[start.index])
+        vendor = {**start.vendor, **(ends[start.index].vendor if start.index in ends else {})}
         if start.kind == "tool_call":
             blocks.append(ToolCall(start.name or "", text, start.id, vendor))
         elif start.kind == "thinking":

@@ -231,6 +231,7 @@ class Quirks(Section):
     system_role: Literal["system", "developer", "user"] | None = None
     seed_field: Literal["seed", "random_seed"] | None = None
     stream_usage: bool | None = None
+    keeps: bool | None = None
     extra_body: dict[str, Any] | None = None
 
 

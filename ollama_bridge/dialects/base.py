@@ -78,6 +78,7 @@ class Profile:
     think_tags: the model writes <think> tags into its text.
     formats: which of "json", "schema" the wire can carry. image_urls: whether it fetches pictures itself.
     tool_ids: "any", or "nine" for nine alphanumerics (Mistral). system_role: the word for system messages.
+    keeps: whether the target wants back what clients drop (signatures, its reasoning, ids of calls: policy/continuity).
     seed_field: "seed" or "random_seed". stream_usage: whether stream_options.include_usage must be sent for usage.
     """
 
@@ -98,6 +99,7 @@ class Profile:
     system_role: str = "system"
     seed_field: str = "seed"
     stream_usage: bool = True
+    keeps: bool = False
     extra_body: Mapping[str, Any] = field(default_factory=dict)
 
     def with_(self, **changes: Any) -> Profile:

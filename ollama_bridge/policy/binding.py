@@ -18,6 +18,7 @@ from ..values import ChatRequest, EmbedRequest, Media, Message, ToolResult
 from . import adapt as fitting
 from . import pairing, trim
 from .catalog import Model
+from .continuity import Continuity, Keeper, last_asked
 from .ports import Exchange
 from .router import Planned
 
@@ -27,7 +28,7 @@ Fetch = Callable[[str], Awaitable[Media]]
 @dataclass(slots=True)
 class Bound:
     """What one attempt sends. `relay`: the target speaks the client's dialect and nothing had to be changed.
-    `kind` is the endpoint kind at the provider. `sent` are the top-level names of the body (for learning from a
+    `kind` is the endpoint kind at the provider; `keeper` takes the answer where the target wants it back. `sent` are the top-level names of the body (for learning from a
     refusal). `cut_stops`: stop strings the gateway must find itself. `trimmed`: turns dropped to fit the window."""
 
     planned: Planned
@@ -40,6 +41,7 @@ class Bound:
     losses: list[Loss]
     cut_stops: list[str]
     trimmed: int = 0
+    keeper: Keeper | None = None
 
 
 async def bind(
@@ -50,6 +52,7 @@ async def bind(
     dialect: Dialect,
     profile: Profile,
     fetch: Fetch,
+    continuity: Continuity,
     strict_parameters: bool,
 ) -> Bound:
     """Raises GatewayError (caller): a picture cannot be fetched, or something would be lost and the operator forbids
@@ -65,6 +68,12 @@ async def bind(
         fitted, dropped = fitting.drop_tools(fitted)
         losses += dropped
         changed = changed or bool(dropped)
+    keeper = None
+    if profile.keeps:
+        account = f"{planned.provider.base_url} {planned.target.model}"
+        keeper = Keeper(continuity, account, last_asked(fitted.messages))
+        fitted = msgspec.structs.replace(fitted, messages=continuity.restore(account, fitted.messages))
+        changed = True  # a relayed answer is not read closely enough to be kept
     pairs_itself = fitting.reads_ollama_options(profile)  # a real Ollama needs no ids
     messages = fitted.messages if pairs_itself else pairing.pair(fitted.messages, profile.tool_ids)
     trimmed = 0
@@ -93,7 +102,7 @@ async def bind(
             f"model '{request.model}' cannot take: {names} (strict_parameters is on)",
             status=400, scope=Scope.CALLER, early=True,
         )  # fmt: skip
-    return Bound(planned, dialect, profile, kind, dumps(value), value, False, losses, cut, trimmed)
+    return Bound(planned, dialect, profile, kind, dumps(value), value, False, losses, cut, trimmed, keeper)
 
 
 def _check_window(request: ChatRequest, messages: list[Message]) -> None:

@@ -27,6 +27,7 @@ from ..values import ChatRequest, EmbedReply, EmbedRequest, Reply, Usage
 from . import router, trim
 from .binding import Bound, Fetch, bind, in_words
 from .catalog import Model
+from .continuity import Continuity
 from .families import family_profile
 from .metrics import Metrics
 from .notes import name_provider, note_error, upstream_request_id
@@ -75,6 +76,7 @@ class Pipeline:
         residency: Residency,
         fetch: Fetch,
         learned: Learned,
+        continuity: Continuity,
         metrics: Metrics,
         log: Log,
         settings: Settings,
@@ -88,6 +90,7 @@ class Pipeline:
         self.residency = residency
         self.fetch = fetch
         self.learned = learned
+        self.continuity = continuity
         self.metrics = metrics
         self.log = log
         self.settings = settings
@@ -246,7 +249,7 @@ class Pipeline:
         repairs = 0
         words: list[str] = []
         while True:
-            bound = await bind(exchange, request, model, planned, dialect, profile, self.fetch, strict)
+            bound = await bind(exchange, request, model, planned, dialect, profile, self.fetch, self.continuity, strict)
             if self.capture is not None:
                 self.capture.sent(exchange.request_id, attempt.number, provider.name, bound.kind, bound.body)
             call = Call(bound.kind, bound.body, stream, timeouts, exchange.request_id, planned.target.model)
@@ -349,6 +352,8 @@ class Pipeline:
                 bound.dialect.read_reply(bound.kind, data, bound.profile)
             return Answer(200, opened.upstream.headers.get("content-type", "application/json"), body), usage
         reply = bound.dialect.read_reply(bound.kind, data, bound.profile)
+        if bound.keeper is not None and isinstance(reply, Reply):
+            bound.keeper.feed(unfold(reply))
         if bound.cut_stops and isinstance(reply, Reply):
             reply = cut_reply(reply, bound.cut_stops)
         now = self._now(exchange)

@@ -16,6 +16,7 @@ from ..events import Event, Failed, Finish, is_content
 from ..providers.base import Timeouts, Upstream
 from ..values import ChatRequest, Usage
 from .binding import Bound
+from .continuity import Keeper
 from .ports import Exchange, Sink
 from .silence import Silence
 from .stops import StopCutter
@@ -57,10 +58,13 @@ class Flow(Protocol):
 class Translated:
     """Another dialect: read events, write frames."""
 
-    def __init__(self, reader: StreamReader, writer: StreamWriter, cutter: StopCutter | None) -> None:
+    def __init__(
+        self, reader: StreamReader, writer: StreamWriter, cutter: StopCutter | None, keeper: Keeper | None
+    ) -> None:
         self._reader = reader
         self._writer = writer
         self._cutter = cutter
+        self._keeper = keeper
         self.content = False
         self.finished = False
         self.cut = False
@@ -78,6 +82,8 @@ class Translated:
         return b"" if self.finished else self._pass_on(self._reader.end(), now)
 
     def _pass_on(self, events: list[Event], now: Moment) -> bytes:
+        if self._keeper is not None:
+            self._keeper.feed(events)
         if self._cutter is not None:
             events, self.cut = self._cutter.feed(events)
         if not events:
@@ -157,7 +163,7 @@ class Delivery:
             return Relayed(dialect.tap(kind, self.request))
         self.writer = dialect.writer(kind, self.request)  # a fresh one: an earlier attempt may have used the last
         cutter = StopCutter(bound.cut_stops) if bound.cut_stops else None
-        return Translated(bound.dialect.reader(bound.kind, bound.profile), self.writer, cutter)
+        return Translated(bound.dialect.reader(bound.kind, bound.profile), self.writer, cutter, bound.keeper)
 
     async def attempt(self, opened: Opened) -> None:
         """From the open answer to the end of the stream. Raises GatewayError; before `committed` nothing of this

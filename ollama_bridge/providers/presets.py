@@ -70,7 +70,7 @@ _ROWS = (
         profile=Profile(
             reasoning="deepseek", efforts=("low", "high", "max"), reasons_by_default=True,
             drop_while_reasoning=_PENALTIES | {"temperature", "top_p", "tool_choice"},
-            thinking_in_history="reasoning_content", formats=frozenset({"json"}),
+            keeps=True, thinking_in_history="reasoning_content", formats=frozenset({"json"}),
         ),
     ),
     Preset(
