@@ -28,8 +28,9 @@ Fetch = Callable[[str], Awaitable[Media]]
 @dataclass(slots=True)
 class Bound:
     """What one attempt sends. `relay`: the target speaks the client's dialect and nothing had to be changed.
-    `kind` is the endpoint kind at the provider; `keeper` takes the answer where the target wants it back. `sent` are the top-level names of the body (for learning from a
-    refusal). `cut_stops`: stop strings the gateway must find itself. `trimmed`: turns dropped to fit the window."""
+    `kind` is the endpoint kind at the provider; `sent` are the top-level names of the body (for learning from a
+    refusal). `cut_stops`: stop strings the gateway must find itself. `trimmed`: turns dropped to fit the window.
+    `keeper` takes the answer where the target wants it back."""
 
     planned: Planned
     dialect: Dialect

@@ -3,10 +3,10 @@
 Knows: how to recognise a turn that comes back, and how long to remember it. Must not know: what a signature is (it
 stands in a block's vendor bag, or is an Opaque block of the provider's dialect), wires, which client asks.
 
-Most Ollama clients send back a tool turn as its text and its calls, without ids, thoughts or signatures (clients.md 4.3).
-Claude and Gemini refuse such a turn while they think, DeepSeek wants its reasoning text, OpenAI its encrypted items. So
-each answer is kept under a fingerprint of what every client does send back, and its blocks are put back where the same
-turn stands in a later request.
+Most Ollama clients send back a tool turn as its text and its calls, without ids, thoughts or signatures (clients.md
+4.3). Claude and Gemini refuse such a turn while they think, DeepSeek wants its reasoning text, OpenAI its encrypted
+items. So each answer is kept under a fingerprint of what every client does send back, and its blocks are put back
+where the same turn stands in a later request.
 """
 
 from __future__ import annotations
