@@ -11,8 +11,18 @@ import pytest
 from fakes.ollama_wire import FakeOllama
 from fakes.openai_wire import FakeOpenAI
 from gateway import Gateway, running
+from recordings import FOLDER
 
 Start = Callable[..., AbstractAsyncContextManager[Gateway]]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--require-recordings", action="store_true", help="fail where the recorded traffic is not there")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--require-recordings") and not FOLDER.is_dir():
+        raise pytest.UsageError(f"no recordings at {FOLDER}")
 
 
 @pytest.fixture

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import struct
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +22,7 @@ from openai_chunks import (
     relayed,
     whole_reply,
 )
+from recordings import FOLDER
 
 from ollama_bridge.dialects.base import CHAT, EMBED, GENERATE, Moment, Profile
 from ollama_bridge.dialects.openai import OpenAIDialect
@@ -43,7 +42,6 @@ from ollama_bridge.values import (
 
 DIALECT = OpenAIDialect()
 NOW = Moment(wall_ns=1_790_000_000_500_000_000, elapsed_ns=5_000_000, first_ns=1_000_000)
-RECORDED = Path(os.environ.get("OLLAMA_BRIDGE_RECORDED", Path(__file__).parents[2] / "shared" / "recorded"))
 
 
 def ask(*messages: Message, **fields: Any) -> ChatRequest:
@@ -469,9 +467,9 @@ NOT_OF_THIS_WIRE = {
 
 
 def recording(name: str) -> dict[str, Any]:
-    path = RECORDED / f"{name}.json"
+    path = FOLDER / f"{name}.json"
     if not path.exists():
-        pytest.skip(f"no recorded traffic at {RECORDED}")
+        pytest.skip(f"no recorded traffic at {FOLDER}")
     found: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return found
 
@@ -580,9 +578,9 @@ def test_recorded_embedding(name: str) -> None:
 
 
 def test_every_recording_of_the_wire_is_in_a_table() -> None:
-    if not RECORDED.exists():
-        pytest.skip(f"no recorded traffic at {RECORDED}")
-    found = {f"{path.parent.name}/{path.stem}" for service in SERVICES for path in (RECORDED / service).glob("*.json")}
+    if not FOLDER.exists():
+        pytest.skip(f"no recorded traffic at {FOLDER}")
+    found = {f"{path.parent.name}/{path.stem}" for service in SERVICES for path in (FOLDER / service).glob("*.json")}
     tables = (ANSWERED, FAILED_IN_STREAM, REFUSED_ANSWERS, EMBEDDINGS, NOT_OF_THIS_WIRE)
     assert found == {name for table in tables for name in table}
     compared = sum(map(len, tables)) - len(NOT_OF_THIS_WIRE)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from recordings import FOLDER, needs_recordings
 
 from ollama_bridge.dialects import context
 from ollama_bridge.dialects.base import CHAT, EMBED, EMBED_ONE, GENERATE, Moment, Profile
@@ -31,7 +31,6 @@ from ollama_bridge.values import (
     Usage,
 )
 
-RECORDED = Path(__file__).parents[2] / "shared" / "recorded" / "ollama"
 KINDS = {"/api/chat": CHAT, "/api/generate": GENERATE, "/api/embed": EMBED, "/api/embeddings": EMBED_ONE}
 NOW = Moment(wall_ns=1_795_261_023_120_000_000, elapsed_ns=900, first_ns=300)
 
@@ -353,14 +352,11 @@ def test_tap_takes_a_last_line_without_line_end() -> None:
 
 def recorded(endpoints: set[str]) -> list[Any]:
     found = []
-    for file in sorted(RECORDED.glob("*.json")):
+    for file in sorted((FOLDER / "ollama").glob("*.json")):
         case = json.loads(file.read_text())
         if case["endpoint"] in endpoints:
             found.append(pytest.param(case, id=file.stem))
     return found
-
-
-needs_recordings = pytest.mark.skipif(not RECORDED.is_dir(), reason="no shared/recorded folder beside the repository")
 
 
 @needs_recordings

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import struct
 from collections.abc import AsyncIterator, Iterator
@@ -25,8 +24,8 @@ from fakes.ollama_wire import FakeOllama
 from fakes.openai_wire import FakeOpenAI
 from fakes.script import Script, Upstream, at_random
 from gateway import Gateway, alias, ollama_provider, openai_provider, running
+from recordings import FOLDER, needs_recordings
 
-FOLDER = Path(os.environ.get("RECORDED", Path(__file__).parents[2] / "shared" / "recorded"))
 VENDORS = ("openai", "groq", "openrouter", "deepseek", "mistral", "xai", "huggingface", "ollama")
 
 # Recordings that no inbound door can carry -> why, and where they are used instead.
@@ -37,7 +36,6 @@ LISTS = ("models", "tags", "tags-cloud", "ps", "show-local", "show-cloud")
 COMPARED_AT_LEAST = 100  # (recording, door) pairs when this was written
 
 in_module = pytest.mark.asyncio(loop_scope="module")
-needs_recordings = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no recordings at {FOLDER}")
 
 
 @dataclass
