@@ -5,6 +5,7 @@ Knows: how one is started and stopped, and the configuration keys tests need. Mu
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from doors import CHAT, Ask, Door, Heard, Turn, ask_door
 from fakes.openai_wire import KEY
 from fakes.script import Script, Upstream
 
+NOBODY = "http://127.0.0.1:9"  # the discard service, which no machine runs: connections are refused
 CAPABLE = ["completion", "tools", "vision", "thinking"]
 
 
@@ -52,6 +54,28 @@ async def running(
             yield Gateway(started.url, http)
     finally:
         await started.stop()
+
+
+# The least a client can ask at each endpoint that reaches a provider.
+LEAST: dict[str, dict[str, Any]] = {
+    "/api/chat": {"messages": [{"role": "user", "content": "Hi"}], "stream": False},
+    "/api/generate": {"prompt": "Hi", "stream": False},
+    "/api/embed": {"input": "Hi"},
+    "/api/embeddings": {"prompt": "Hi"},
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "Hi"}]},
+    "/v1/completions": {"prompt": "Hi"},
+    "/v1/embeddings": {"input": "Hi"},
+}
+
+
+async def ask_least(gateway: Gateway, path: str, model: str, **more: Any) -> tuple[int, str, Mapping[str, str]]:
+    """-> (status, an error's words or the whole answer, headers). `more` are further keys of the body."""
+    async with gateway.http.post(gateway.url + path, json={"model": model, **LEAST[path], **more}) as response:
+        text = await response.text()
+        if response.status >= 400:
+            error = json.loads(text)["error"]
+            text = error if isinstance(error, str) else error["message"]
+        return response.status, text, response.headers
 
 
 async def warm(gateway: Gateway, upstream: Upstream, account: str) -> None:
