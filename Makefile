@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test test-real lint typecheck bench lock clean
+.PHONY: run test test-real lint typecheck bench bench-gate docs lock clean
 
 run: $(VENV)/.runs                       ## install what runs, start the gateway
 	$(BIN)/python start_gateway.py $(ARGS)
@@ -24,6 +24,12 @@ typecheck: $(VENV)/.tests
 
 bench: $(VENV)/.tests                    ## cost a request and a token, against references in the same run
 	$(BIN)/python bench/run.py $(ARGS)
+
+bench-gate: $(VENV)/.tests               ## the short form: fails when P2, P3, P4, P6 or P9 is missed by more than 30 %
+	$(BIN)/python bench/run.py --gate $(ARGS)
+
+docs: $(VENV)/.tests                     ## makes the generated tables of docs/ anew
+	$(BIN)/python -m docs.make_tables
 
 lock:                                    ## pins requirements*.txt anew, with hashes
 	$(BIN)/python -m pip install -q pip-tools

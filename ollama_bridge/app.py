@@ -7,70 +7,93 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import signal
+import socket
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from . import screen
+from . import collector, screen, workers
 from .capture import DirectoryCapture
 from .config import Config, ModelConfig, ProviderConfig
+from .dialects.anthropic import AnthropicDialect
 from .dialects.base import Dialect
+from .dialects.feature_extraction import FeatureExtractionDialect
+from .dialects.gemini import GeminiDialect
 from .dialects.ollama import OllamaDialect
 from .dialects.openai import OpenAIDialect
 from .dialects.openai_compat import OpenAICompatDialect
+from .dialects.responses import ResponsesDialect
 from .discovery import Discovery
 from .fetch import ImageFetcher
 from .library.library import Library
 from .library.loaded import LoadedModels
 from .logs import logger, set_up
-from .policy.catalog import Catalog, Defaults, Model, Target, guess_capabilities
+from .policy.catalog import Catalog, Defaults, Model, Target
 from .policy.continuity import Continuity
-from .policy.metrics import Metrics
+from .policy.metrics import Metrics, forget, share
 from .policy.pipeline import Pipeline, Settings
 from .policy.repair import Learned
+from .providers.anthropic import AnthropicProvider
 from .providers.base import Provider
 from .providers.echo import EchoProvider
+from .providers.google import GoogleProvider
+from .providers.huggingface import HuggingFaceProvider
 from .providers.ollama import OllamaProvider
+from .providers.ollamafree import OllamaFreeProvider
 from .providers.openai import OpenAIProvider
 from .providers.transport import open_session
 from .web.ports import Services, WebSettings
 from .web.server import build
 
+
+def account(config: ProviderConfig, session: aiohttp.ClientSession) -> dict[str, Any]:
+    """What every provider with a network is made of."""
+    return {
+        "base_url": config.base_url,
+        "api_key": config.api_key.get_secret_value() if config.api_key else None,
+        "session": session,
+        "profile": config.profile,
+        "local": config.local,
+        "off": config.off,
+        "headers": {name: value.get_secret_value() for name, value in config.headers.items()},
+        "timeouts": config.timeouts,
+    }
+
+
 # One line a provider kind.
 PROVIDERS: dict[str, Callable[[ProviderConfig, aiohttp.ClientSession], Provider]] = {
     "openai": lambda config, session: OpenAIProvider(
-        config.name,
-        base_url=config.base_url,
-        api_key=config.api_key.get_secret_value() if config.api_key else None,
-        session=session,
-        profile=config.profile,
-        local=config.local,
-        off=config.off,
-        headers={name: value.get_secret_value() for name, value in config.headers.items()},
-        timeouts=config.timeouts,
+        config.name, **account(config, session), api_version=config.api_version
     ),
-    "ollama": lambda config, session: OllamaProvider(
-        config.name,
-        base_url=config.base_url,
-        api_key=config.api_key.get_secret_value() if config.api_key else None,
-        session=session,
-        profile=config.profile,
-        local=config.local,
-        off=config.off,
-        headers={name: value.get_secret_value() for name, value in config.headers.items()},
-        timeouts=config.timeouts,
+    "huggingface": lambda config, session: HuggingFaceProvider(config.name, **account(config, session)),
+    "anthropic": lambda config, session: AnthropicProvider(
+        config.name, **account(config, session), compatible=config.preset != "anthropic"
+    ),
+    "google": lambda config, session: GoogleProvider(config.name, **account(config, session)),
+    "ollama": lambda config, session: OllamaProvider(config.name, **account(config, session)),
+    "ollamafree": lambda config, session: OllamaFreeProvider(
+        config.name, session=session, profile=config.profile, timeouts=config.timeouts
     ),
     "echo": lambda config, session: EchoProvider(config.name),
 }
 
 # One line a dialect that providers speak.
-DIALECTS: tuple[Dialect, ...] = (OllamaDialect(), OpenAIDialect())
+DIALECTS: tuple[Dialect, ...] = (
+    OllamaDialect(),
+    OpenAIDialect(),
+    AnthropicDialect(),
+    GeminiDialect(),
+    ResponsesDialect(),
+    FeatureExtractionDialect(),
+)
 
 
 @dataclass
@@ -88,8 +111,9 @@ class Running:
         await self._exit.aclose()
 
 
-async def start(config: Config) -> Running:
-    """Binds and answers; returns at once. Raises OSError when the address is taken."""
+async def start(config: Config, sockets: Sequence[socket.socket] = ()) -> Running:
+    """Answers at the configured address, or on `sockets` that are bound to it; returns at once. Raises OSError when the
+    address is taken."""
     set_up(config.server.log_level)
     log = logger("ollama_bridge")
     exit_stack = contextlib.AsyncExitStack()
@@ -108,12 +132,13 @@ async def start(config: Config) -> Running:
             patterns={name: list(p.patterns) for name, p in config.providers.items() if p.patterns},
             drop_tools={name for name, p in config.providers.items() if p.drop_tools},
         )
-        discovery = Discovery(catalog, [p for p in providers.values() if p.off is None], log)
+        discovery = Discovery(catalog, providers.values(), log)
         loaded = LoadedModels()
         metrics = Metrics()
         fetcher = ImageFetcher()
         exit_stack.push_async_callback(fetcher.close)
-        capture = DirectoryCapture(config.capture, secrets(config)) if config.capture else None
+        keys = secrets(config)
+        capture = DirectoryCapture(config.capture, keys) if config.capture else None
         dialects = {dialect.name: dialect for dialect in DIALECTS}
         compat = config.server.openai_compat == "ollama"
         pipeline = Pipeline(
@@ -129,6 +154,7 @@ async def start(config: Config) -> Running:
             metrics=metrics,
             log=log,
             settings=Settings(heartbeat=config.server.heartbeat, strict_parameters=config.strict_parameters),
+            hide=lambda words: without(keys, words),
             capture=capture,
         )
         ollamas = {name: p for name, p in providers.items() if isinstance(p, OllamaProvider)}
@@ -151,8 +177,9 @@ async def start(config: Config) -> Running:
         exit_stack.push_async_callback(runner.cleanup)
         await runner.setup()
         listen = config.server.listen
-        site = web.TCPSite(runner, listen.host, listen.port)
-        await site.start()
+        sites: list[web.BaseSite] = [web.SockSite(runner, sock) for sock in sockets]
+        for site in sites or [web.TCPSite(runner, listen.host, listen.port)]:
+            await site.start()
         port = runner.addresses[0][1]
         address = str(type(listen)(listen.host, port))
         for name, ollama in ollamas.items():
@@ -169,11 +196,10 @@ async def start(config: Config) -> Running:
 
 def alias(model: ModelConfig, config: Config) -> Model:
     """The catalog's entry of a configured alias. Its date is the file's: it changes when the map does."""
-    first = model.targets[0]
     return Model(
         name=model.name,
-        targets=tuple(Target(t.provider, t.model, t.timeouts) for t in model.targets),
-        capabilities=model.capabilities or guess_capabilities(first.model),
+        targets=tuple(Target(t.provider, t.model, t.timeouts, api=t.api) for t in model.targets),
+        capabilities=model.capabilities or frozenset(),
         context_length=model.context_length,
         embedding_length=model.embedding_length,
         max_output=model.max_output,
@@ -187,10 +213,19 @@ def alias(model: ModelConfig, config: Config) -> Model:
 
 
 def secrets(config: Config) -> list[str]:
-    """Everything that must not appear in a capture."""
+    """What must appear neither in a capture nor in an error, longest first: one may be a part of another. Less than
+    eight characters are no key, and would be found in ordinary words."""
     found = [p.api_key for p in config.providers.values()]
     found += [value for p in config.providers.values() for value in p.headers.values()]
-    return [s.get_secret_value() for s in [*found, config.server.api_key] if s is not None]
+    words = {s.get_secret_value() for s in [*found, config.server.api_key] if s is not None}
+    return sorted((word for word in words if len(word) >= 8), key=len, reverse=True)
+
+
+def without(keys: list[str], words: str) -> str:
+    """Some providers quote the key they refuse."""
+    for key in keys:
+        words = words.replace(key, "[redacted]")
+    return words
 
 
 def client_host(host: str) -> str:
@@ -206,28 +241,53 @@ def is_us(base_url: str, port: int) -> bool:
     return url.port == port and (url.host or "") in ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104
 
 
-def serve(config: Config) -> None:
+def serve(config: Config, processes: int = 1) -> None:
     """Runs until SIGINT or SIGTERM. Raises OSError when the address is taken."""
+    if processes == 1:
+        _run(_serve(config, partial(screen.startup, config)))
+        return
+    listen = config.server.listen
+    with (
+        workers.reserved(listen.host, listen.port) as kept,
+        tempfile.TemporaryDirectory(prefix="ollama-bridge-") as counts,
+    ):
+        share(counts)
+        address = str(type(listen)(listen.host, kept[0].getsockname()[1]))
+
+        def work(tell: Callable[[], None], first: int) -> None:
+            _run(_serve(config, lambda _: tell(), workers.listeners(kept), first))
+
+        def lost(worker: int) -> None:
+            forget(worker)
+            logger("ollama_bridge").error("a worker has died, another takes its place", worker=worker)
+
+        set_up(config.server.log_level)
+        workers.supervise(processes, work, lambda: screen.startup(config, address), lost)
+
+
+def _run(main: Coroutine[Any, Any, None]) -> None:
     try:
         import uvloop
     except ImportError:
-        run: Callable[..., None] = asyncio.run
+        asyncio.run(main)
     else:
-        run = uvloop.run
-    run(_serve(config))
+        uvloop.run(main)
 
 
-async def _serve(config: Config) -> None:
-    running = await start(config)
-    screen.startup(config, running.address)
-    # Start-up objects live for ever: taken out of the collector's sight, a full collection no longer stops the loop
-    # for 0.2 s (performance.md 1.6).
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+async def _serve(
+    config: Config, started: Callable[[str], None], sockets: Sequence[socket.socket] = (), first: int | None = None
+) -> None:
+    """`started` is given the address. `first`: a file whose end is a reason to stop, as a signal is."""
+    running = await start(config, sockets)
+    started(running.address)
+    collector.settle()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stopping.set)
+    if first is not None:
+        loop.add_reader(first, stopping.set)
     await stopping.wait()
+    if first is not None:
+        loop.remove_reader(first)
     await running.stop()

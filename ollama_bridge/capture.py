@@ -6,6 +6,7 @@ that repeats one of our keys is redacted all the same.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -13,17 +14,18 @@ from .providers.base import Upstream
 
 
 class DirectoryCapture:
-    """Writes `<request id>.in`, `.<attempt>.sent` and `.<attempt>.received` below `directory` (mode 0700)."""
+    """Writes `<request id>.in`, `.<attempt>.sent` and `.<attempt>.received` below `directory` (mode 0700), for nobody
+    else to read. `secrets`: what is redacted, longest first."""
 
     def __init__(self, directory: Path, secrets: Iterable[str]) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.directory = directory
-        self._secrets = [secret.encode() for secret in secrets if len(secret) >= 8]
+        self._secrets = [secret.encode() for secret in secrets]
 
     def _add(self, name: str, data: bytes) -> None:
         for secret in self._secrets:
             data = data.replace(secret, b"[redacted]")
-        with (self.directory / name).open("ab") as file:
+        with open(self.directory / name, "ab", opener=_private) as file:
             file.write(data)
 
     def inbound(self, request_id: str, path: str, body: bytes) -> None:
@@ -37,6 +39,10 @@ class DirectoryCapture:
 
     def watch(self, request_id: str, attempt: int, upstream: Upstream) -> Upstream:
         return _Watched(upstream, self, request_id, attempt)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 class _Watched:

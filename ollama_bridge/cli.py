@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from . import __version__, screen
+from . import __version__, collector, screen
 from .config import Config, ConfigError, find, load
 
 _ConfigFile = Annotated[
@@ -36,6 +36,15 @@ _Capture = Annotated[
         "--capture",
         metavar="DIR",
         help="Keep what comes in, goes upstream and comes back, request by request: prompts too, keys not.",
+    ),
+]
+_Workers = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=1,
+        help="Processes that answer on the one port, for more than one core can do. Linux only.",
     ),
 ]
 
@@ -68,20 +77,21 @@ def _options(
 
 @door.command()
 @cli.command()
-def serve(listen: _Listen = None, config: _ConfigFile = None, capture: _Capture = None) -> None:
+def serve(listen: _Listen = None, config: _ConfigFile = None, capture: _Capture = None, workers: _Workers = 1) -> None:
     """Start the gateway.
 
     Without a config.yaml and without any key it starts too: the model `echo` gives back what it is told, so that a
     client can be tried. An address other machines can reach wants a key: server.api_key in the file.
     """
-    settings = _load(config, listen, capture)
-    from .app import serve as run
+    with collector.paused():
+        settings = _load(config, listen, capture)
+        from .app import serve as run
 
-    try:
-        run(settings)
-    except OSError as error:
-        screen.failure(_start_failure(error, settings))
-        raise typer.Exit(1) from None
+        try:
+            run(settings, workers)
+        except OSError as error:
+            screen.failure(_start_failure(error, settings))
+            raise typer.Exit(1) from None
 
 
 @cli.command()

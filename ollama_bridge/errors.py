@@ -114,7 +114,9 @@ def broken(provider: str, why: str) -> GatewayError:
 
 @dataclass(slots=True)
 class WireError:
-    """A provider's error body as its dialect read it. `type` and `code` are the provider's own words."""
+    """A provider's error body as its dialect read it. `type` and `code` are the provider's own words. `refused`: words
+    of Profile.rejects that the error teaches, where only the dialect can tell from the service's sentences. `status`:
+    what the status should have been, where a service answers a client's mistake with a 5xx."""
 
     message: str = ""
     type: str | None = None
@@ -122,6 +124,8 @@ class WireError:
     param: str | None = None
     retry_after: float | None = None
     detail: dict[str, object] = field(default_factory=dict)
+    refused: frozenset[str] = frozenset()
+    status: int | None = None
 
 
 class UpstreamRefused(Exception):
@@ -136,7 +140,11 @@ class UpstreamRefused(Exception):
 
 
 _CREDIT = re.compile(r"insufficient_quota|billing|out of credit|insufficient balance|exceeded your current quota", re.I)
-_BAD_KEY = re.compile(r"API_KEY_INVALID|invalid[_ ]api[_ ]key|incorrect api key|api key not valid", re.I)
+_BAD_KEY = re.compile(
+    r"API_KEY_INVALID|invalid[_ ]api[_ ]key|incorrect api key|api key not valid|user location is not supported"
+    r"|credit balance is too low",  # Anthropic's empty account is a 400 as well
+    re.I,
+)
 _CONTEXT = re.compile(
     r"context_length_exceeded|exceed_context_size|maximum context length|context window|prompt is too long"
     r"|exceeds the (maximum number of tokens|available context size)|too many tokens",
@@ -146,24 +154,33 @@ _FILTER = re.compile(r"content_filter|content_policy|content management policy|s
 _MODEL = re.compile(r"model_not_found|model .*(not found|does not exist)|no such model|unknown model", re.I)
 
 
+def _out_of_credit(error: WireError) -> bool:
+    """A quota that says when it is back is no empty account, whatever its words say of billing (Google's do)."""
+    said = f"{error.code or ''} {error.type or ''}"
+    if error.retry_after is None:
+        said += f" {error.message}"
+    return _CREDIT.search(said) is not None
+
+
 def classify(provider: str, status: int, error: WireError, model: str, upstream_id: str | None = None) -> GatewayError:
     """The one table: an upstream status and what its body says -> what the client sees and the router does.
 
     `model` is the public name the client asked for. A client never sees 401 for a key that is ours: the `ollama`
     program would start a sign-in on it.
     """
+    answered, status = status, error.status or status
     words = error.message or f"provider '{provider}' answered {status}"
     said = f"{error.code or ''} {error.type or ''} {words}"
 
     def make(message: str, to: int, scope: Scope, **more: object) -> GatewayError:
         return GatewayError(
             message, status=to, scope=scope, provider=provider, retry_after=error.retry_after,
-            upstream_id=upstream_id, upstream_status=status, **more,  # type: ignore[arg-type]
+            upstream_id=upstream_id, upstream_status=answered, **more,  # type: ignore[arg-type]
         )  # fmt: skip
 
     if (
         status in (401, 402, 403)
-        or (status == 429 and _CREDIT.search(said))
+        or (status == 429 and _out_of_credit(error))
         or (status == 400 and _BAD_KEY.search(said))
     ):
         if _FILTER.search(said) and status == 403:

@@ -77,19 +77,23 @@ class Lines:
     __slots__ = ("_rest", "limit")
 
     def __init__(self, limit: int = MAX_FRAME) -> None:
-        self._rest = b""
+        self._rest = bytearray()
         self.limit = limit
 
     def feed(self, data: bytes) -> list[bytes]:
-        lines = (self._rest + data if self._rest else data).split(b"\n")
-        self._rest = lines.pop()
+        lines: list[bytes] = []
+        if b"\n" in data:
+            lines = (bytes(self._rest) + data if self._rest else data).split(b"\n")
+            self._rest = bytearray(lines.pop())
+        else:
+            self._rest += data  # in place: a long line costs what it is long, however many reads it takes
         if len(self._rest) > self.limit:
             raise FrameTooLong
         return [line for line in lines if line and not line.isspace()]
 
     def end(self) -> list[bytes]:
         """What is left at the end of the stream: a last line without line end, or nothing."""
-        rest, self._rest = self._rest.strip(), b""
+        rest, self._rest = bytes(self._rest).strip(), bytearray()
         return [rest] if rest else []
 
 
@@ -101,34 +105,41 @@ class ServerSentEvents:
     so is an empty `data:` line, which some servers send as a keep-alive.
     """
 
-    __slots__ = ("_data", "_first", "_name", "_rest", "limit")
+    __slots__ = ("_data", "_first", "_held", "_name", "_rest", "limit")
 
     def __init__(self, limit: int = MAX_FRAME) -> None:
-        self._rest = b""
+        self._rest = bytearray()
         self._name: str | None = None
         self._data: list[bytes] = []
+        self._held = 0  # bytes read since the open event began
         self._first = True
         self.limit = limit
 
     def feed(self, data: bytes) -> list[tuple[str | None, bytes]]:
         if self._first:
-            data = self._rest + data
-            self._rest = b""
+            data = bytes(self._rest) + data
+            self._rest.clear()
             if len(data) < 3 and b"\xef\xbb\xbf".startswith(data):
-                self._rest = data
+                self._rest += data
                 return []
             self._first = False
             data = data.removeprefix(b"\xef\xbb\xbf")
         elif self._rest:
-            data = self._rest + data
-            self._rest = b""
+            if b"\n" not in data and b"\r" not in data and not self._rest.endswith(b"\r"):
+                self._rest += data  # in place: a long line costs what it is long, however many reads it takes
+                if len(self._rest) > self.limit:
+                    raise FrameTooLong
+                return []
+            data = bytes(self._rest) + data
+            self._rest.clear()
         if b"\r" in data:
             # A CR at the very end may be half of a CRLF: keep it back.
             if data.endswith(b"\r"):
-                data, self._rest = data[:-1], b"\r"
+                data = data[:-1]
+                self._rest += b"\r"
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         lines = data.split(b"\n")
-        self._rest = lines.pop() + self._rest
+        self._rest[:0] = lines.pop()
         if len(self._rest) > self.limit:
             raise FrameTooLong
         frames: list[tuple[str | None, bytes]] = []
@@ -142,7 +153,8 @@ class ServerSentEvents:
                     self._data.append(b"")
             elif self._data or self._name is not None:
                 self._close(frames)
-        if len(self._data) > 1 and sum(map(len, self._data)) > self.limit:
+        self._held = self._held + len(data) if self._data else 0
+        if self._held > self.limit:
             raise FrameTooLong
         return frames
 

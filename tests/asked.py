@@ -1,6 +1,6 @@
 """What an upstream was asked, read from the request it got, in the words of `doors.Ask`.
 
-Knows: request bodies of the OpenAI and the Ollama wire. Must not know: the gateway.
+Knows: request bodies of the OpenAI, the Gemini and the Ollama wire. Must not know: the gateway.
 """
 
 from __future__ import annotations
@@ -89,6 +89,49 @@ def asked_openai(seen: Seen) -> Asked:
         body.get("max_completion_tokens") or body.get("max_tokens"),
         False if effort == "none" else effort,
         (bool(body.get("logprobs")), body.get("top_logprobs") or 0),
+    )
+
+
+def asked_gemini(seen: Seen) -> Asked:
+    """A generateContent request. Turns of the user that stand in one content are told apart by what they hold; the
+    system's words come first."""
+    body = seen.json
+    turns: list[Said] = []
+    ids: list[str] = []
+    if "systemInstruction" in body:
+        turns += [Said("system", part["text"]) for part in body["systemInstruction"]["parts"]]
+    for content in body["contents"]:
+        said = Said("assistant" if content["role"] == "model" else "user")
+        for part in content["parts"]:
+            if "functionResponse" in part:
+                response = part["functionResponse"]
+                turns.append(Said("tool", response["response"]["output"], answers=ids.index(response["id"])))
+            elif "functionCall" in part:
+                ids.append(part["functionCall"]["id"])
+                said.calls.append((part["functionCall"]["name"], part["functionCall"]["args"]))
+            elif "inlineData" in part:
+                said.images.append(part["inlineData"]["data"])
+            elif part.get("thought"):
+                said.thinking += part["text"]
+            else:
+                said.text += part["text"]
+        if said != Said(said.role):
+            turns.append(said)
+    assert len(set(ids)) == len(ids), "two calls with one id"
+    config = body.get("generationConfig", {})
+    thinking = config.get("thinkingConfig")
+    think = None if thinking is None else thinking.get("includeThoughts", False)
+    if think and "thinkingLevel" in thinking:
+        think = thinking["thinkingLevel"].lower()
+    wanted = "json" if config.get("responseMimeType") == "application/json" else None
+    return Asked(
+        turns,
+        [declared["name"] for tool in body.get("tools") or [] for declared in tool["functionDeclarations"]],
+        config.get("responseJsonSchema", wanted),
+        config.get("stopSequences") or [],
+        config.get("maxOutputTokens"),
+        think,
+        (bool(config.get("responseLogprobs")), config.get("logprobs") or 0),
     )
 
 

@@ -13,10 +13,13 @@ from ollama_bridge.dialects.base import Profile
 from ollama_bridge.policy.adapt import adapt, apply_defaults, drop_tools, reads_ollama_options, stops_to_cut
 from ollama_bridge.policy.catalog import Defaults
 from ollama_bridge.policy.families import (
+    BLANK_STOPS,
     DEVELOPER_ROLE,
     EFFORT_WITH_TOOLS,
+    FORCED_TOOL,
     JSON_UNSAID,
     OTHER_LIMIT,
+    PREFILL,
     REASONING_WITH_TOOLS,
     REPEATED_ROLES,
     SCALE,
@@ -89,6 +92,13 @@ NEVER = Profile(reasoning="none")
         (Profile(reasoning="openrouter"), "low", "low", False),
         (Profile(reasoning="template"), False, False, False),
         (Profile(reasoning="deepseek", efforts=("low", "high", "max"), reasons_by_default=True), False, False, False),
+        # Ways in which thoughts are shown only when asked for.
+        (Profile(reasoning="adaptive", reasons_by_default=True), True, True, False),
+        (Profile(reasoning="adaptive", efforts=("default",), reasons_by_default=True), "high", True, True),
+        (Profile(reasoning="between_tools", efforts=("low", "high")), "max", "high", False),
+        (Profile(reasoning="budget"), True, True, False),
+        (Profile(reasoning="budget"), "max", "max", False),
+        (Profile(reasoning="adaptive", reasons_by_default=True), None, None, False),
     ],
 )
 def test_think(profile: Profile, think: Any, expected: Any, lost: bool) -> None:
@@ -204,6 +214,9 @@ def test_sampling(sampling: Sampling, profile: Profile, expected: Sampling, lost
         (["a"], Profile(max_stops=0), True),
         (["a"], rejecting("stop"), True),
         (["a"], Profile(drop_while_reasoning=frozenset({"stop"})), True),
+        (["a", "\n"], rejecting(BLANK_STOPS), True),
+        (["a", "\n"], Profile(), False),
+        (["a"], rejecting(BLANK_STOPS), False),
         ([], Profile(max_stops=0), False),
     ],
 )
@@ -276,6 +289,17 @@ def test_repeated_roles_are_joined_where_they_must_be() -> None:
     assert adapt(fitted, rejecting(REPEATED_ROLES))[0].messages is fitted.messages
 
 
+def test_a_model_that_cannot_go_on_in_its_own_words_is_asked_to() -> None:
+    begun = Message("assistant", [Text("One, ")])
+    fitted, losses, changed = adapt(request(messages=[USER, begun]), rejecting(PREFILL))
+    assert changed and fitted.messages == [USER, begun, Message("user", [Text("Continue.")])]
+    assert names(losses) == ["messages"]
+    calling = Message("assistant", [ToolCall("f")])
+    for messages in ([USER], [], [begun, USER], [USER, calling]):
+        assert not adapt(request(messages=messages), rejecting(PREFILL))[2]
+    assert not adapt(request(messages=[USER, begun]), Profile())[2]
+
+
 def test_developer_becomes_system_where_the_word_is_refused() -> None:
     asked = request(messages=[Message("developer", [Text("d")]), USER])
     assert not adapt(asked, Profile())[2]
@@ -294,6 +318,10 @@ def test_developer_becomes_system_where_the_word_is_refused() -> None:
         ("required", Profile(reasons_by_default=True, drop_while_reasoning=frozenset({"tool_choice"})), None, 1, True),
         ("auto", Profile(reasons_by_default=True, drop_while_reasoning=frozenset({"tool_choice"})), "auto", 1, False),
         ("required", Profile(drop_while_reasoning=frozenset({"tool_choice"})), "required", 1, False),
+        ("required", rejecting(FORCED_TOOL), None, 1, True),
+        ({"name": "f"}, rejecting(FORCED_TOOL), None, 1, True),
+        ("auto", rejecting(FORCED_TOOL), "auto", 1, False),
+        ("none", rejecting(FORCED_TOOL), "none", 1, False),
     ],
 )
 def test_tool_choice(choice: Any, profile: Profile, expected: Any, tools: int, lost: bool) -> None:

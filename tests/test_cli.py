@@ -55,7 +55,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Config]]:
     """The configurations `serve` was called with; the application itself does not run."""
     calls: list[Config] = []
     module = types.ModuleType("ollama_bridge.app")
-    module.serve = calls.append  # type: ignore[attr-defined]
+    module.serve = lambda config, workers: calls.append(config)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "ollama_bridge.app", module)
     yield calls
 
@@ -232,7 +232,7 @@ def test_colours_on_a_terminal() -> None:
     ],
 )
 def test_why_it_cannot_start(error: OSError, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(config: Config) -> None:
+    def fail(config: Config, workers: int) -> None:
         raise error
 
     module = types.ModuleType("ollama_bridge.app")

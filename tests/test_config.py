@@ -79,6 +79,9 @@ def test_without_anything_echo_and_ollama_are_on_and_the_rest_says_what_to_set()
 @pytest.mark.parametrize("text", ["", "providers:\n  NAME:\n"], ids=["unmentioned", "mentioned"])
 def test_a_preset_is_on_with_nothing_but_its_key(tmp_path: Path, name: str, text: str) -> None:
     preset = PRESETS[name]
+    if preset.by_name and not text:
+        assert all(name not in load(None, env={variable: "k-1"}).providers for variable in preset.keys)
+        return
     for variable in preset.keys:
         # Another port than vLLM's usual one, which is ours too.
         provider = configured(tmp_path, text.replace("NAME", name), {variable: " k-1 "}, listen="9999").providers[name]
@@ -88,8 +91,8 @@ def test_a_preset_is_on_with_nothing_but_its_key(tmp_path: Path, name: str, text
 
 
 @pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if preset.needs_key])
-def test_a_preset_without_key_is_off_and_says_why(name: str) -> None:
-    provider = load(None, env={}).providers[name]
+def test_a_preset_without_key_is_off_and_says_why(tmp_path: Path, name: str) -> None:
+    provider = configured(tmp_path, f"providers: {{{name}: {{}}}}").providers[name]
     assert provider.off is not None and provider.remedy is not None
     assert provider.off.startswith(f"provider '{name}' has no ") and provider.off.endswith(provider.remedy)
 
@@ -142,7 +145,46 @@ def test_quirks_change_only_what_they_name(tmp_path: Path) -> None:
 
 
 def test_quirks_are_the_fields_of_a_profile() -> None:
-    assert set(Quirks.model_fields) == {field.name for field in dataclasses.fields(Profile)}
+    of_other_kinds = {"cache_from", "embeds_by", "max_inputs", "max_output"}
+    assert set(Quirks.model_fields) == {field.name for field in dataclasses.fields(Profile)} - of_other_kinds
+
+
+@pytest.mark.parametrize("text", ["providers: {ollamafreeapi: {}}", "models: {a: ollamafreeapi/llama3.2:3b}"])
+def test_servers_of_strangers_are_there_only_by_name_and_with_a_warning(tmp_path: Path, text: str) -> None:
+    assert "ollamafreeapi" not in load(None, env={}).providers
+    config = configured(tmp_path, text)
+    free = config.providers["ollamafreeapi"]
+    assert (free.kind, free.local, free.off) == ("ollamafree", False, None)
+    assert any("servers of strangers" in warning for warning in config.warnings)
+
+
+def test_ollamas_cloud_is_never_local_and_gets_the_key_only_when_named(tmp_path: Path) -> None:
+    key = {"OLLAMA_API_KEY": "of-a-guarded-host"}
+    assert "ollama-cloud" not in load(None, env=key).providers
+    cloud = configured(tmp_path, "models: {a: ollama-cloud/gpt-oss:120b}", key).providers["ollama-cloud"]
+    assert (cloud.kind, cloud.base_url, cloud.local) == ("ollama", "https://ollama.com", False)
+    assert cloud.api_key is not None
+
+
+@pytest.mark.parametrize("written", ["2024-10-21", "'2024-10-21'", "2024-10-21-preview"])
+def test_azures_first_api(tmp_path: Path, written: str) -> None:
+    text = f"providers: {{azure: {{base_url: 'https://r.openai.azure.com', api_key: k, api_version: {written}}}}}"
+    assert configured(tmp_path, text).providers["azure"].api_version == written.strip("'")
+
+
+@pytest.mark.parametrize("api", ["auto", "chat", "responses"])
+def test_which_api_carries_a_model(tmp_path: Path, api: str) -> None:
+    """It means something to the targets alone that have two."""
+    text = f"models: {{a: {{targets: [openai/x, ollama/y], api: {api}}}}}"
+    first, second = configured(tmp_path, text).models["a"].targets
+    assert (first.api, second.api) == (api, "auto")
+
+
+def test_when_responses_is_used_can_be_said(tmp_path: Path) -> None:
+    text = "providers: {openai: {quirks: {responses: always}}, xai: {quirks: {responses: []}}}"
+    providers = configured(tmp_path, text).providers
+    assert providers["openai"].profile.responses == {"always"}
+    assert providers["xai"].profile.responses == frozenset()
 
 
 def test_where_a_real_ollama_is(tmp_path: Path) -> None:

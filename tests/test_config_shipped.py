@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import pytest
 import yaml
-from configs import configured
-from pydantic import BaseModel
+from configs import configured, schema_keys
 
 from ollama_bridge.config import PACKAGED, load
-from ollama_bridge.config.problems import fields_of
 from ollama_bridge.config.schema import File
 from ollama_bridge.providers.presets import PRESETS
 
@@ -24,24 +22,6 @@ SHIPPED = ROOT / "config.yaml"
 def shipped_with_examples() -> str:
     """The shipped file with every example switched on, as its first lines tell the reader to."""
     return re.sub(r"^( *)#(?=[^# \n-])", r"\1", SHIPPED.read_text(encoding="utf-8"), flags=re.MULTILINE)
-
-
-def schema_keys(model: Any, path: str = "") -> set[str]:
-    """Every key of the schema as a dotted path, `*` for names that users choose."""
-    keys: set[str] = set()
-    for name, annotation in fields_of(model).items():
-        keys.add(f"{path}{name}")
-        for inner, star in sections_in(annotation):
-            keys |= schema_keys(inner, f"{path}{name}{star}.")
-    return keys
-
-
-def sections_in(annotation: Any) -> list[tuple[type[BaseModel], str]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [(annotation, "")]
-    if get_origin(annotation) is dict:
-        return [(inner, ".*") for inner, _ in sections_in(get_args(annotation)[1])]
-    return [found for argument in get_args(annotation) for found in sections_in(argument)]
 
 
 def file_keys(tree: dict[str, Any]) -> set[str]:
@@ -76,7 +56,7 @@ def test_the_shipped_file_works_with_every_example_switched_on(tmp_path: Path) -
     config = configured(tmp_path, shipped_with_examples().replace("  origins: []\n", ""))
     assert config.models["careful"].context_length == 200000
     assert config.providers["lab"].local and config.providers["lab"].headers
-    assert set(config.providers) == {*PRESETS, "lab"}
+    assert set(config.providers) == {*(name for name, row in PRESETS.items() if not row.by_name), "lab"}
 
 
 def test_the_shipped_file_documents_every_key_and_no_other() -> None:

@@ -8,8 +8,11 @@ import pytest
 
 from ollama_bridge.dialects.base import Profile
 from ollama_bridge.policy.families import (
+    BLANK_STOPS,
     EFFORT_WITH_TOOLS,
+    FORCED_TOOL,
     JSON_UNSAID,
+    PREFILL,
     REASONING_WITH_TOOLS,
     family_profile,
     reasons,
@@ -85,6 +88,63 @@ def test_openai_models_that_do_not_reason(model: str) -> None:
 def test_vendor_families(preset: str, model: str, expected: dict[str, Any]) -> None:
     profile = family_profile(Profile(), preset, model)
     assert {name: getattr(profile, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("model", "reasoning", "off", "default", "output", "rules"),
+    [
+        ("claude-opus-5-5", "adaptive", False, True, 128_000, {FORCED_TOOL, PREFILL}),
+        ("claude-opus-5.5-20261001", "adaptive", False, True, 128_000, {FORCED_TOOL, PREFILL}),
+        ("claude-sonnet-5-5", "between_tools", True, True, 128_000, {FORCED_TOOL, PREFILL}),
+        ("claude-haiku-5-5", "adaptive", True, True, 128_000, {PREFILL}),
+        ("claude-opus-5", "adaptive", True, True, 128_000, {PREFILL}),
+        ("claude-sonnet-5-20260701", "adaptive", True, True, 128_000, {PREFILL}),
+        ("claude-fable-5", "adaptive", False, True, 128_000, {PREFILL}),
+        ("claude-mythos-5-20260801", "adaptive", False, True, 128_000, {PREFILL}),
+        ("claude-fable-5-1", "adaptive", False, True, 128_000, {FORCED_TOOL, PREFILL}),
+        ("claude-mythos-5-2", "adaptive", False, True, 128_000, {FORCED_TOOL, PREFILL}),
+        ("claude-opus-4-8", "adaptive", True, False, 128_000, set()),
+        ("claude-opus-4-7-20260401", "adaptive", True, False, 128_000, set()),
+        ("claude-opus-5-7", "adaptive", True, True, 128_000, {FORCED_TOOL, PREFILL}),
+        ("claude-titan-1", "adaptive", True, True, 128_000, {FORCED_TOOL, PREFILL}),
+    ],
+)
+def test_claude_without_sampling(
+    model: str, reasoning: str, off: bool, default: bool, output: int, rules: set[str]
+) -> None:
+    """In every API version: the rows refuse it themselves."""
+    profile = family_profile(Profile(reasoning="adaptive"), "anthropic", model)
+    assert (profile.reasoning, profile.think_off, profile.reasons_by_default) == (reasoning, off, default)
+    assert (profile.max_output, profile.efforts) == (output, (*XHIGH, "max"))
+    assert profile.rejects == {"temperature", "top_p", "top_k", BLANK_STOPS, *rules}
+    assert reasons(model, "anthropic") is True
+
+
+@pytest.mark.parametrize(
+    ("model", "reasoning", "output", "schema"),
+    [
+        ("claude-opus-4-6", "adaptive", 128_000, True),
+        ("claude-sonnet-4-6-20260201", "adaptive", 128_000, True),
+        ("claude-opus-4-5-20251101", "budget", 64_000, True),
+        ("claude-haiku-4-5", "budget", 64_000, True),
+        ("claude-opus-4-1-20250805", "budget", 32_000, False),
+        ("claude-opus-4-20250514", "budget", 32_000, False),
+        ("claude-sonnet-4-0", "budget", 64_000, False),
+        ("claude-3-7-sonnet-20250219", "budget", 64_000, False),
+        ("claude-3-5-haiku-20241022", "none", 8192, False),
+        ("claude-3-haiku-20240307", "none", 4096, False),
+    ],
+)
+def test_claude_with_sampling(model: str, reasoning: str, output: int, schema: bool) -> None:
+    """As far as the API version takes it: that is the preset's, or the provider's, business."""
+    profile = family_profile(Profile(reasoning="adaptive"), "anthropic", model)
+    assert (profile.reasoning, profile.max_output, profile.reasons_by_default) == (reasoning, output, False)
+    assert profile.rejects == {BLANK_STOPS}
+    assert profile.drop_while_reasoning == {"temperature", "top_p", "top_k", FORCED_TOOL}
+    assert ("schema" in profile.formats) is schema
+    assert reasons(model, "anthropic") is (reasoning != "none")
+    newest = family_profile(Profile(rejects=frozenset({"temperature"})), "anthropic", model)
+    assert "temperature" in newest.rejects
 
 
 @pytest.mark.parametrize(

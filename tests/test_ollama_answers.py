@@ -340,6 +340,21 @@ def test_tap_sees_errors_and_cuts() -> None:
     assert (failing.finished, failing.content) == (False, False)
 
 
+@pytest.mark.parametrize(
+    ("status", "words", "to"),
+    [
+        (500, 'option "temperature" must be of type float32', 400),
+        (500, 'invalid format: "xml"; expected "json" or a valid JSON Schema object', 400),
+        (501, "This server does not support embeddings. Start it with `--embeddings`", 400),
+        (500, "model runner has unexpectedly stopped", None),
+        (404, "model 'x' not found", None),
+    ],
+)
+def test_a_clients_mistake_that_ollama_finds_late(status: int, words: str, to: int | None) -> None:
+    error = dialect.read_error(status, {}, json.dumps({"error": words}).encode())
+    assert (error.message, error.status) == (words, to)
+
+
 def test_tap_takes_a_last_line_without_line_end() -> None:
     tap = dialect.tap(CHAT, ChatRequest("mine"))
     assert tap.feed(LAST_LINE_WITH_ALL) == b""

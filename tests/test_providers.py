@@ -10,7 +10,7 @@ import math
 import socket
 import struct
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import aiohttp
 import pytest
@@ -18,6 +18,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ollama_bridge.config.schema import Kind
 from ollama_bridge.dialects.base import CHAT, EMBED, EMBED_ONE, GENERATE, Profile
 from ollama_bridge.errors import GatewayError, Scope, UpstreamRefused
 from ollama_bridge.framing import ServerSentEvents
@@ -777,6 +778,7 @@ def test_tags_that_are_no_list(body: bytes) -> None:
         ({"top_provider": None, "architecture": [], "context_length": "8k"}, (None, None, None, None, None)),
         ({"max_model_len": 4096}, (4096, None, None, None, None)),
         ({"meta": {"n_ctx_train": 32768, "n_embd": 640}}, (32768, None, None, None, 640)),
+        ({"meta": {"n_ctx": 2048, "n_ctx_train": 32768}}, (2048, None, None, None, None)),
         (
             {
                 "max_context_length": 131072,
@@ -792,8 +794,8 @@ def test_tags_that_are_no_list(body: bytes) -> None:
         ({"context_length": True, "max_model_len": -1, "created": None}, (None, None, None, None, None)),
     ],
     ids=[
-        "openai", "groq", "openrouter", "odd types", "vllm", "llama.cpp", "mistral", "mistral ocr", "llama.cpp vision",
-        "together embedding", "together image", "type that says nothing", "odd numbers",
+        "openai", "groq", "openrouter", "odd types", "vllm", "llama.cpp", "llama.cpp window", "mistral", "mistral ocr",
+        "llama.cpp vision", "together embedding", "together image", "type that says nothing", "odd numbers",
     ],
 )  # fmt: skip
 def test_a_catalogue_entry(entry: dict[str, Any], facts: tuple[Any, ...]) -> None:
@@ -825,15 +827,16 @@ ROWS = pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
 
 def test_the_presets() -> None:
     assert list(PRESETS) == [
-        "openai", "azure", "groq", "openrouter", "deepseek", "mistral", "xai", "together", "fireworks", "cerebras",
-        "perplexity", "vllm", "llamacpp", "lmstudio", "ollama", "echo",
+        "openai", "azure", "anthropic", "google", "groq", "openrouter", "deepseek", "mistral", "xai", "together",
+        "fireworks", "cerebras", "perplexity", "huggingface", "vllm", "llamacpp", "lmstudio", "ollama", "ollama-cloud",
+        "ollamafreeapi", "echo",
     ]  # fmt: skip
 
 
 @ROWS
 def test_a_preset_is_whole(preset: Preset) -> None:
     assert PRESETS[preset.name] is preset
-    assert preset.kind in ("openai", "ollama", "echo")
+    assert preset.kind in get_args(Kind)
     assert preset.label
     assert preset.keys or not preset.needs_key
     assert not preset.base_url.endswith("/")
@@ -851,7 +854,8 @@ def test_a_preset_that_is_local_has_a_private_address_and_sends_no_picture_addre
 
 
 def test_no_key_variable_serves_two_presets() -> None:
-    keys = [key for preset in PRESETS.values() for key in preset.keys]
+    """Beside those that are there only by name: a key set for one must not be sent to the other unasked."""
+    keys = [key for preset in PRESETS.values() for key in preset.keys if not preset.by_name]
     assert len(keys) == len(set(keys))
 
 

@@ -13,6 +13,7 @@ from ollama_bridge.policy.families import (
     DEVELOPER_ROLE,
     JSON_UNSAID,
     OTHER_LIMIT,
+    PREFILL,
     REASONING_WITH_TOOLS,
     REPEATED_ROLES,
 )
@@ -191,6 +192,92 @@ def test_learns(refused: WireError, sent: dict[str, Any], expected: Profile, sta
     assert repair is not None
     assert repair.profile == expected
     assert repair.name and repair.words
+
+
+CLAUDE = Profile(reasoning="adaptive", keeps=True, efforts=("low", "medium", "high", "xhigh", "max"))
+CLAUDES: dict[str, tuple[WireError, dict[str, Any], Profile]] = {
+    "sampling": (
+        error("temperature: Extra inputs are not permitted", None, "temperature"),
+        {"temperature": 0.5},
+        CLAUDE.with_(rejects=frozenset({"temperature"})),
+    ),
+    "thinking cannot be off": (
+        error('"thinking.type.disabled" is not supported for this model.'),
+        {"thinking": {"type": "disabled"}},
+        CLAUDE.with_(think_off=False, reasons_by_default=True),
+    ),
+    "nor off between tools": (
+        error("thinking: 'between_tools' is not supported for this model."),
+        {"thinking": {"type": "between_tools"}},
+        CLAUDE.with_(think_off=False, reasons_by_default=True),
+    ),
+    "thoughts have a budget": (
+        error('"thinking.type.adaptive" is not supported for this model.'),
+        {"thinking": {"type": "adaptive"}},
+        CLAUDE.with_(reasoning="budget"),
+    ),
+    "an effort that is not among those": (
+        error("output_config.effort: 'max' is not supported. Supported values: low, medium, high.", None,
+              "output_config.effort"),
+        {"output_config": {"effort": "max", "format": {}}},
+        CLAUDE.with_(efforts=("low", "medium", "high")),
+    ),
+    "no efforts": (
+        error("output_config.effort: Extra inputs are not permitted", None, "output_config.effort"),
+        {"output_config": {"effort": "max"}},
+        CLAUDE.with_(rejects=frozenset({"think", "output_config"})),
+    ),
+    "no schemas": (
+        error("output_config.format: Extra inputs are not permitted", None, "output_config.format"),
+        {"output_config": {"effort": "max", "format": {}}},
+        CLAUDE.with_(formats=frozenset({"json"})),
+    ),
+    "no forced tool": (
+        error("tool_choice: forcing tool use is not supported for this model.", None, "tool_choice"),
+        {"tool_choice": {"type": "any"}},
+        CLAUDE.with_(rejects=frozenset({"tool_choice"})),
+    ),
+    "stop strings": (
+        error("stop_sequences: Extra inputs are not permitted", None, "stop_sequences"),
+        {"stop_sequences": ["x"]},
+        CLAUDE.with_(max_stops=0),
+    ),
+    "a limit beyond the model's own": (
+        error("max_tokens: 128000 > 64000, which is the maximum allowed number of output tokens for claude-x", None,
+              "max_tokens"),
+        {"max_tokens": 128000},
+        CLAUDE.with_(max_output=64000),
+    ),
+    "words of its own": (
+        error("This model does not support assistant message prefill. It must end with a user message."),
+        {},
+        CLAUDE.with_(rejects=frozenset({PREFILL})),
+    ),
+    "thoughts of another conversation": (
+        error("messages.1.content.0: Invalid `signature` in `thinking` block", None, "messages.1.content.0"),
+        {},
+        CLAUDE.with_(keeps=False),
+    ),
+    "thoughts that were changed": (
+        error("`thinking` or `redacted_thinking` blocks in the latest assistant message cannot be modified."),
+        {},
+        CLAUDE.with_(keeps=False),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("refused", "sent", "expected"), CLAUDES.values(), ids=CLAUDES.keys())
+def test_learns_of_claude(refused: WireError, sent: dict[str, Any], expected: Profile) -> None:
+    body = {"model": "m", "messages": MESSAGES, "max_tokens": 9, "stream": True, **sent}
+    repair = learn(CLAUDE, refused, 400, body)
+    assert repair is not None and repair.profile == expected
+    assert repair.name and repair.words
+
+
+def test_thoughts_without_a_budget() -> None:
+    refused = error('"thinking.type.enabled" is not supported for this model.')
+    repair = learn(CLAUDE.with_(reasoning="budget"), refused, 400, {"thinking": {"type": "enabled"}})
+    assert repair is not None and repair.profile == CLAUDE
 
 
 def test_developer_is_called_system() -> None:

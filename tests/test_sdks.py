@@ -22,6 +22,7 @@ from aiohttp import web
 from ollama_bridge.dialects.base import CHAT, EMBED, GENERATE, Profile
 from ollama_bridge.errors import GatewayError, Scope, UpstreamRefused
 from ollama_bridge.providers.base import Call, Timeouts
+from ollama_bridge.providers.heads import LIFETIME
 from ollama_bridge.providers.openai import OpenAIProvider
 from ollama_bridge.providers.transport import AiohttpUpstream, cause, http_client, open_session
 
@@ -42,6 +43,12 @@ class Server:
         self.arrived = asyncio.Event()
         self.left = asyncio.Event()  # the other side has closed its connection
         self.base_url = ""
+
+    def forget(self) -> None:
+        """What has come in so far."""
+        self.requests.clear()
+        self.bodies.clear()
+        self.arrived.clear()
 
     async def plain(self, request: web.Request) -> web.StreamResponse:
         return web.json_response({"ok": True})
@@ -105,9 +112,17 @@ def provider_at(base_url: str, session: aiohttp.ClientSession, **changes: Any) -
     return OpenAIProvider("lab", **settings | changes)
 
 
-@pytest.fixture
-async def provider(server: Server, session: aiohttp.ClientSession) -> AsyncIterator[OpenAIProvider]:
+@pytest.fixture(params=["by the SDK", "repeated"])
+async def provider(
+    request: pytest.FixtureRequest, server: Server, session: aiohttp.ClientSession
+) -> AsyncIterator[OpenAIProvider]:
+    """Each test that takes it runs twice: with heads that the SDK writes, and with heads that it has written before."""
     made = provider_at(server.base_url, session)
+    if request.param == "repeated":
+        for kind in (CHAT, GENERATE, EMBED):
+            for stream in (True, False):
+                await (await made.open(call(stream=stream, kind=kind))).body(100)
+        server.forget()
     yield made
     await made.close()
 
@@ -196,14 +211,188 @@ async def test_streams_are_asked_for_unpacked(server: Server, provider: OpenAIPr
     assert [r.headers.getall("Accept-Encoding") for r in server.requests] == [["identity"], ["gzip, deflate"]]
 
 
-@pytest.mark.parametrize("stream", [True, False])
-async def test_the_head_of_a_request_is_the_same_each_time(
-    server: Server, provider: OpenAIProvider, stream: bool
+# -- heads that go out again (performance.md 9.9) ----------------------------------------------------------------------
+
+KINDS = pytest.mark.parametrize("kind", [CHAT, GENERATE, EMBED])
+STREAM = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+
+
+class Clock:
+    """Stands still unless told; `step` seconds pass with each reading."""
+
+    def __init__(self, step: float = 0.0) -> None:
+        self.now = 0.0
+        self.step = step
+
+    def __call__(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+def head_of(request: web.Request) -> list[tuple[bytes, bytes]]:
+    """The request line and the headers as they came, in their order; all but the length of the body."""
+    line = (request.method.encode(), request.raw_path.encode())
+    return [line, *((name, b"" if name.lower() == b"content-length" else value) for name, value in request.raw_headers)]
+
+
+@KINDS
+@STREAM
+async def test_the_sdk_writes_the_same_head_each_time(
+    server: Server, session: aiohttp.ClientSession, kind: str, stream: bool
 ) -> None:
-    for body in (b"{}", b'{"a":1}'):
-        (await provider.open(call(body, stream=stream))).close()
-    first, second = ({k: v for k, v in r.headers.items() if k != "Content-Length"} for r in server.requests)
-    assert first == second
+    """What repeating heads rests on: should the SDK begin to put anything of its own into each request (an idempotency
+    key, a signature, a time), this fails, and heads of that kind may not be repeated any more."""
+    provider = provider_at(server.base_url, session, clock=Clock(step=LIFETIME))  # all heads are too old at once
+    for body in (b"{}", b'{"a":1}', b'{"b":[2]}'):
+        (await provider.open(call(body, kind=kind, stream=stream))).close()
+    first, second, third = map(head_of, server.requests)
+    assert first == second == third
+    assert [r.headers["Content-Length"] for r in server.requests] == ["2", "7", "9"]
+
+
+@KINDS
+@STREAM
+async def test_a_repeated_head_is_the_one_the_sdk_wrote(
+    server: Server, session: aiohttp.ClientSession, kind: str, stream: bool
+) -> None:
+    provider = provider_at(server.base_url, session)
+    bodies = [b"{}", b'{"a":1}', b'{"b":"' + b"x" * (2 << 20) + b'"}']
+    for body in bodies:
+        (await provider.open(call(body, kind=kind, stream=stream))).close()
+    first, second, third = map(head_of, server.requests)
+    assert first == second == third
+    assert [r.headers.getall("Content-Length") for r in server.requests] == [[str(len(body))] for body in bodies]
+    assert server.bodies == bodies
+
+
+async def keys_sent(server: Server, provider: OpenAIProvider, *calls: Call) -> list[str]:
+    """Makes the calls; tells which key each of them brought."""
+    server.forget()
+    for one in calls:
+        try:
+            (await provider.open(one)).close()
+        except UpstreamRefused:
+            pass
+    return [request.headers["Authorization"].removeprefix("Bearer ") for request in server.requests]
+
+
+@pytest.fixture
+async def renewed(server: Server, session: aiohttp.ClientSession) -> AsyncIterator[tuple[OpenAIProvider, Clock]]:
+    """A provider that has heads for streams and whole answers, and whose SDK client has got another key since: whoever
+    sends the new key has asked the SDK."""
+    clock = Clock()
+    provider = provider_at(server.base_url, session, clock=clock)
+    assert await keys_sent(server, provider, call(stream=True), call()) == [KEY, KEY]
+    assert provider._client is not None
+    provider._client.api_key = "sk-new"
+    yield provider, clock
+    await provider.close()
+
+
+async def test_a_head_is_repeated_for_an_hour(server: Server, renewed: tuple[OpenAIProvider, Clock]) -> None:
+    provider, clock = renewed
+    clock.now = LIFETIME - 1
+    assert await keys_sent(server, provider, call(), call(stream=True)) == [KEY, KEY]
+    clock.now = LIFETIME
+    assert await keys_sent(server, provider, call(), call()) == ["sk-new", "sk-new"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [call(kind=EMBED), Call(CHAT, b"{}", False, Timeouts(total=99)), Call(CHAT, b"{}", True, Timeouts(idle=999))],
+    ids=["path", "limit of a whole answer", "limit of a stream"],
+)
+async def test_each_kind_of_request_has_a_head_of_its_own(
+    server: Server, renewed: tuple[OpenAIProvider, Clock], other: Call
+) -> None:
+    provider, _ = renewed
+    assert await keys_sent(server, provider, other, call(), call(stream=True)) == ["sk-new", KEY, KEY]
+
+
+async def test_streams_and_whole_answers_have_heads_of_their_own(server: Server, provider: OpenAIProvider) -> None:
+    for stream in (True, False, True, False):
+        same_limit = Timeouts(idle=600, total=600)
+        (await provider.open(Call(CHAT, b"{}", stream, same_limit))).close()
+    assert [r.headers["Accept-Encoding"] for r in server.requests] == ["identity", "gzip, deflate"] * 2
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_key_that_is_refused_is_not_repeated(
+    server: Server, renewed: tuple[OpenAIProvider, Clock], status: int
+) -> None:
+    provider, _ = renewed
+
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=status)
+
+    server.answer = refuse
+    assert await keys_sent(server, provider, call(), call(), call(stream=True)) == [KEY, "sk-new", "sk-new"]
+    server.answer = server.plain
+    assert await keys_sent(server, provider, call(), call()) == ["sk-new", "sk-new"]
+
+
+@pytest.mark.parametrize("status", [307, 400, 404, 429, 500])
+async def test_other_refusals_leave_the_heads(
+    server: Server, renewed: tuple[OpenAIProvider, Clock], status: int
+) -> None:
+    provider, _ = renewed
+
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=status, headers={"Location": "/v1/elsewhere"})
+
+    server.answer = refuse
+    with pytest.raises(GatewayError if status < 400 else UpstreamRefused):
+        await provider.open(call())
+    server.answer = server.plain
+    assert await keys_sent(server, provider, call()) == [KEY]
+
+
+async def test_a_head_that_was_refused_is_not_kept(server: Server, session: aiohttp.ClientSession) -> None:
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=400)
+
+    provider = provider_at(server.base_url, session)
+    server.answer = refuse
+    assert await keys_sent(server, provider, call()) == [KEY]
+    assert provider._client is not None
+    provider._client.api_key = "sk-new"
+    assert await keys_sent(server, provider, call()) == ["sk-new"]
+
+
+async def test_closing_forgets_the_heads(server: Server, renewed: tuple[OpenAIProvider, Clock]) -> None:
+    provider, _ = renewed
+    await provider.close()
+    await provider.ready()
+    assert provider._client is not None
+    provider._client.api_key = "sk-newest"
+    assert await keys_sent(server, provider, call(), call()) == ["sk-newest", "sk-newest"]
+
+
+async def test_a_repeated_request_has_the_limits_too(server: Server, session: aiohttp.ClientSession) -> None:
+    short = Timeouts(first_byte=0.5, first_token=0.5, idle=0.5)
+    provider = provider_at(server.base_url, session)
+    await (await provider.open(Call(CHAT, b"{}", True, short))).body(100)
+    server.answer = server.stall
+    with pytest.raises(GatewayError, match=r"provider 'lab' sent no answer within 0.5 s"):
+        await provider.open(Call(CHAT, b"{}", True, short))
+    await asyncio.wait_for(server.left.wait(), 5)
+
+
+async def test_a_repeated_request_that_reaches_nobody(session: aiohttp.ClientSession) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"{}")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+        writer.close()
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+    provider = provider_at(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/v1", session)
+    await (await provider.open(call())).body(100)
+    listener.close()
+    await listener.wait_closed()
+    with pytest.raises(GatewayError) as caught:
+        await provider.open(call())
+    assert (caught.value.status, caught.value.scope) == (502, Scope.PROVIDER)
+    assert caught.value.message == "cannot reach provider 'lab': connection refused"
 
 
 # -- what comes back ---------------------------------------------------------------------------------------------------
@@ -595,11 +784,11 @@ async def test_a_provider_that_is_off_says_so(server: Server, session: aiohttp.C
 
 
 async def test_without_the_sdk_the_provider_says_what_to_install(
-    provider: OpenAIProvider, monkeypatch: pytest.MonkeyPatch
+    server: Server, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(GatewayError, match="pip install openai") as caught:
-        await provider.open(call())
+        await provider_at(server.base_url, session).open(call())
     assert (caught.value.status, caught.value.scope) == (500, Scope.NO_KEY)
 
 
@@ -742,7 +931,7 @@ async def test_a_catalogue_may_be_refused(server: Server, provider: OpenAIProvid
 
 
 def test_no_sdk_is_imported_with_the_providers() -> None:
-    modules = "addresses base echo echo_schema echo_wire ollama openai presets transport"
+    modules = "addresses base echo echo_schema echo_wire heads ollama openai presets transport"
     program = (
         "import importlib, sys\n"
         f"for name in {modules.split()!r}: importlib.import_module('ollama_bridge.providers.' + name)\n"

@@ -22,7 +22,6 @@ from ..providers.base import Timeouts
 from ..providers.presets import PRESETS, Preset
 from .problems import Marks, Place, Problem, nearest
 from .schema import (
-    UNSUPPORTED_KINDS,
     File,
     ModelEntry,
     ProviderEntry,
@@ -32,7 +31,6 @@ from .schema import (
     clean_key,
     clean_url,
     is_origin,
-    unsupported_kind,
 )
 from .settings import Config, ModelConfig, ProviderConfig, Target
 from .source import Environment
@@ -43,6 +41,8 @@ _PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _ALIAS = re.compile(rf"{_PART}(?:/{_PART}){{0,3}}(?::[A-Za-z0-9_.-]+)?")
 
 _ECHO_TAKES = frozenset({"kind", "drop_tools"})
+_FREE_TAKES = _ECHO_TAKES | {"timeouts", "patterns"}
+_NOT_OLLAMAS = frozenset({"quirks", "patterns"})  # it has its own dialect, and all of its models are listed
 
 
 @dataclass(slots=True)
@@ -135,8 +135,8 @@ class Assembly:
         entries = dict(self.file.providers)
         named = {split[0] for entry in self.file.models.values() for split in map(_split, _targets(entry)) if split}
         for name, preset in PRESETS.items():
-            wanted = preset.needs_key or name in named or name in ("ollama", "echo")
-            if name not in entries and (wanted or any(self._variable(key) for key in preset.keys)):
+            unasked = preset.needs_key or name in ("ollama", "echo") or any(map(self._variable, preset.keys))
+            if name not in entries and (name in named or (unasked and not preset.by_name)):
                 entries[name] = ProviderEntry()
         providers = {}
         for name, entry in entries.items():
@@ -152,11 +152,7 @@ class Assembly:
             self._wrong(place, "a provider's name is made of small letters, digits and . _ -")
             return None
         if preset is None and entry.kind is None:
-            if name in UNSUPPORTED_KINDS:
-                self._wrong(place, unsupported_kind(name))
-            else:
-                near = nearest(name, PRESETS)
-                self._wrong(place, f"is no preset: say its kind (openai, ollama or echo) and base_url{near}")
+            self._wrong(place, f"is no preset: say its kind and base_url{nearest(name, PRESETS)}")
             return None
         kind = entry.kind or (preset.kind if preset else "")
         if preset is not None and preset.kind != kind:
@@ -164,6 +160,8 @@ class Assembly:
         self._refuse_unused(place, kind, entry)
         if kind == "echo":
             return ProviderConfig(name, kind, "", local=True, drop_tools=entry.drop_tools)
+        if kind == "ollamafree":
+            return self._free(name, entry, timeouts)
         base_url = self._base_url(place, kind, entry, preset)
         row = preset or _row_of(kind, base_url)
         key, key_source = self._key(entry, preset)
@@ -178,6 +176,7 @@ class Assembly:
             off=off,
             remedy=remedy,
             headers=entry.headers,
+            api_version=entry.api_version,
             timeouts=_over(timeouts, entry.timeouts),
             preset=row.name if row else "",
             profile=_profile(row.profile if row else Profile(), entry.quirks),
@@ -185,10 +184,27 @@ class Assembly:
             drop_tools=entry.drop_tools,
         )
 
+    def _free(self, name: str, entry: ProviderEntry, timeouts: Timeouts) -> ProviderConfig:
+        """Servers of strangers: never local, and never without a word."""
+        self.warnings.append(
+            f"provider '{name}' passes what it is asked on to servers of strangers, who can read it and who answer for "
+            "nothing"
+        )
+        row = PRESETS["ollamafreeapi"]
+        return ProviderConfig(
+            name, "ollamafree", "", timeouts=_over(timeouts, entry.timeouts), preset=row.name, profile=row.profile,
+            patterns=entry.patterns, drop_tools=entry.drop_tools,
+        )  # fmt: skip
+
     def _refuse_unused(self, place: Place, kind: str, entry: ProviderEntry) -> None:
         """A key that has no meaning for this kind is an error: nothing in the file is ignored."""
         for name in sorted(entry.model_fields_set):
-            if (kind == "echo" and name not in _ECHO_TAKES) or (kind == "ollama" and name == "quirks"):
+            if (
+                (kind == "echo" and name not in _ECHO_TAKES)
+                or (kind == "ollamafree" and name not in _FREE_TAKES)
+                or (kind == "ollama" and name in _NOT_OLLAMAS)
+                or (kind != "openai" and name == "api_version")
+            ):
                 key = ProviderEntry.model_fields[name].alias or name
                 self._wrong((*place, key), f"a provider of kind {kind} takes no '{key}'; remove it")
 
@@ -260,6 +276,8 @@ class Assembly:
                 continue
             targets = [self._target(place, index, text, entry, providers) for index, text in enumerate(_targets(entry))]
             found = tuple(target for target in targets if target is not None)
+            if entry.api != "auto" and found and not any(target.api == entry.api for target in found):
+                self._wrong((*place, "api"), "only providers of kind openai have two APIs; remove it")
             models[name] = ModelConfig(
                 name=name,
                 targets=found,
@@ -289,12 +307,11 @@ class Assembly:
         name, model = split
         provider = providers.get(name)
         if provider is not None:
-            return Target(name, model, _over(provider.timeouts, entry.timeouts))
+            api = entry.api if provider.kind == "openai" else "auto"
+            return Target(name, model, _over(provider.timeouts, entry.timeouts), api)
         if name in self.file.providers:
             return None  # reported at the provider itself
-        if name in UNSUPPORTED_KINDS:
-            self._wrong(place, unsupported_kind(name))
-        elif place in self.marks.variables:
+        if place in self.marks.variables:
             self._wrong(place, f"no such provider{self.marks.origin(place)}")
         else:
             self._wrong(place, f"no provider '{name}'{nearest(name, {*providers, *PRESETS})}")
@@ -329,8 +346,8 @@ def _options(entry: ModelEntry) -> dict[str, Any]:
 def _row_of(kind: str, base_url: str) -> Preset | None:
     """The preset row that tells of a server with a name of its own: another host of Ollama, or a second account of one
     service."""
-    if kind == "ollama":
-        return PRESETS["ollama"]
+    if kind in ("ollama", "google"):
+        return PRESETS[kind]
     return next((row for row in PRESETS.values() if row.kind == kind and row.base_url == base_url), None)
 
 

@@ -29,15 +29,10 @@ UNSUPPORTED_SECTIONS = {
     "tracing": "no traces are exported",
     "metrics": "/metrics is always there and takes no settings",
 }
-UNSUPPORTED_KINDS = ("anthropic", "google", "huggingface")
 
-Kind = Literal["openai", "ollama", "echo"]
+Kind = Literal["openai", "anthropic", "google", "ollama", "huggingface", "ollamafree", "echo"]
 Level = Literal["minimal", "low", "medium", "high", "xhigh", "max"]
 Capability = Literal["completion", "tools", "insert", "vision", "embedding", "thinking", "audio"]
-
-
-def unsupported_kind(kind: str) -> str:
-    return f"providers of kind '{kind}' are not supported by this version; remove it"
 
 
 def _no_flag(value: object) -> object:
@@ -86,18 +81,6 @@ def clean_url(value: object) -> str:
     return value.strip().rstrip("/")
 
 
-def _kind(value: object) -> object:
-    if value in UNSUPPORTED_KINDS:
-        raise ValueError(unsupported_kind(str(value)))
-    return value
-
-
-def _api(value: object) -> object:
-    if value == "responses":
-        raise ValueError("the Responses API is not supported by this version; remove it")
-    return value
-
-
 def _think(value: object) -> object:
     flags = {"true": True, "false": False, "on": True, "off": False}
     value = flags.get(value.lower(), value) if isinstance(value, str) else value
@@ -111,6 +94,13 @@ def _version(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"\d+(\.\d+)+", value):
         raise ValueError('expected a version in quotes, such as "0.33.0"')
     return value
+
+
+def _api_version(value: object) -> str:
+    version = str(value)  # YAML takes one without quotes for a date
+    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}(-preview)?", version):
+        raise ValueError("expected the date of a version, such as 2024-10-21")
+    return version
 
 
 def _origins(value: object) -> tuple[str, ...]:
@@ -163,6 +153,11 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 WordSet = Annotated[frozenset[str], BeforeValidator(_words)]
 Stops = Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 Capabilities = Annotated[frozenset[Capability], BeforeValidator(_words)]
+Reasoning = Literal[
+    "effort", "openrouter", "deepseek", "template", "adaptive", "between_tools", "budget", "thinking_level",
+    "thinking_budget", "summary", "none",
+]  # fmt: skip
+ResponsesWhen = Annotated[frozenset[Literal["think", "tools", "reasoning_tools", "always"]], BeforeValidator(_words)]
 
 
 class Section(BaseModel):
@@ -218,7 +213,7 @@ class Quirks(Section):
     accepts: WordSet | None = None
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
     max_stops: Annotated[int, BeforeValidator(_no_flag), Field(ge=0)] | None = None
-    reasoning: Literal["effort", "openrouter", "deepseek", "template", "none"] | None = None
+    reasoning: Reasoning | None = None
     efforts: Words | None = None
     think_off: bool | None = None
     reasons_by_default: bool | None = None
@@ -231,6 +226,7 @@ class Quirks(Section):
     system_role: Literal["system", "developer", "user"] | None = None
     seed_field: Literal["seed", "random_seed"] | None = None
     stream_usage: bool | None = None
+    responses: ResponsesWhen | None = None
     keeps: bool | None = None
     extra_body: dict[str, Any] | None = None
 
@@ -238,11 +234,12 @@ class Quirks(Section):
 class ProviderEntry(Section):
     """How to reach a provider. A preset needs none of it."""
 
-    kind: Annotated[Kind, BeforeValidator(_kind)] | None = None
+    kind: Kind | None = None
     base_url: Url | None = None
     api_key: Key = None
     local: bool | None = None
     headers: Headers = {}
+    api_version: Annotated[str | None, PlainValidator(_api_version)] = None
     timeouts: TimeoutsEntry = TimeoutsEntry()
     patterns: Words | None = Field(default=None, alias="list")
     drop_tools: bool = False
@@ -293,7 +290,7 @@ class ModelEntry(Section):
     timeouts: TimeoutsEntry = TimeoutsEntry()
     drop_tools: bool | None = None
     strict_parameters: bool | None = None
-    api: Annotated[Literal["auto", "chat"], BeforeValidator(_api)] = "auto"
+    api: Literal["auto", "chat", "responses"] = "auto"
 
     @model_validator(mode="before")
     @classmethod

@@ -24,7 +24,7 @@ class ProviderConfig:
     """One provider. `off` is None, or the sentence that says why it cannot be used and what to do; `remedy` is its
     second half alone (`set GROQ_API_KEY`). `key_source`: the variable or `the file` the key came from. `patterns` are
     globs over upstream model names, for what is listed of a large catalogue; None: the provider's default. `preset`
-    is the name of the row that tells what such a server accepts, "" for none."""
+    is the name of the row that tells what such a server accepts, "" for none. `api_version`: of Azure's first API."""
 
     name: str
     kind: str
@@ -35,6 +35,7 @@ class ProviderConfig:
     off: str | None = None
     remedy: str | None = None
     headers: Mapping[str, SecretStr] = field(default_factory=dict)
+    api_version: str | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
     preset: str = ""
     profile: Profile = field(default_factory=Profile)
@@ -44,11 +45,13 @@ class ProviderConfig:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One model of one provider, and the limits a call to it has."""
+    """One model of one provider, and the limits a call to it has. `api`: which of OpenAI's APIs carries its chats,
+    "auto", "chat" or "responses"."""
 
     provider: str
     model: str
     timeouts: Timeouts
+    api: str = "auto"
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.model}"

@@ -1,4 +1,4 @@
-"""Arguments of tool calls: the text a model wrote, as the object that some wires demand.
+"""Arguments of tool calls: the text a model wrote, as the object that some wires demand, and how much of it may wait.
 
 Knows: how such texts are broken. Must not know: wires.
 
@@ -11,11 +11,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import GatewayError
-from ..framing import BadJSON, loads
+from ..errors import GatewayError, Scope
+from ..framing import MAX_FRAME, BadJSON, loads
 from . import gojson
 
 WRAPPED = "arguments"
+HELD_AT_MOST = MAX_FRAME  # bytes of the tool calls of one answer
+
+
+class Room:
+    """For what a writer holds back of the tool calls of one answer, where the wire wants them whole."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self) -> None:
+        self._left = HELD_AT_MOST
+
+    def take(self, text: str) -> None:
+        """Raises GatewayError (provider) when there is none left."""
+        self._left -= len(text)
+        if self._left < 0:
+            raise GatewayError(
+                f"the provider's answer has tool calls of more than {HELD_AT_MOST} bytes",
+                status=502, scope=Scope.PROVIDER,
+            )  # fmt: skip
 
 
 def as_object(text: str) -> dict[str, Any]:

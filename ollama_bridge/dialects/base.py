@@ -70,8 +70,14 @@ class Profile:
     rejects: sampling names (as in values.Sampling), or "logprobs", "tool_choice", "parallel_tool_calls",
         "think", "stream_options", never to be sent. accepts: names beyond OpenAI's own that may be sent.
     max_tokens_field: how the limit is called. max_stops: longest stop list; more are emulated by the gateway.
+    max_output: most tokens of an answer, None unknown; wires that demand a limit send it when the client sets none.
+    cache_from: bytes of tools and system text from which on a wire with markers asks for them to be cached; 0 never.
     reasoning: how thinking is switched: "effort" (reasoning_effort), "openrouter" (reasoning: {...}), "deepseek"
-        (thinking: {type}), "template" (chat_template_kwargs.enable_thinking), "none" (cannot be told).
+        (thinking: {type}), "template" (chat_template_kwargs.enable_thinking), "adaptive" (Claude's thinking: {type:
+        adaptive|disabled}, with an effort), "between_tools" (the same, where that word stands for off), "budget"
+        (Claude's thinking: {type: enabled, budget_tokens}), "thinking_level" and "thinking_budget" (Gemini's
+        thinkingConfig from 3 on, and before), "summary" (Responses: reasoning: {effort, summary}), "none" (cannot be
+        told).
     efforts: words the target takes, weakest first; () is any. think_off: whether reasoning can be switched off.
     reasons_by_default: reasons when nothing is said. drop_while_reasoning: names not to be sent while it reasons.
     thinking_in_history: field that carries earlier thoughts back ("reasoning_content", "reasoning"), or None.
@@ -79,6 +85,10 @@ class Profile:
     formats: which of "json", "schema" the wire can carry. image_urls: whether it fetches pictures itself.
     tool_ids: "any", or "nine" for nine alphanumerics (Mistral). system_role: the word for system messages.
     keeps: whether the target wants back what clients drop (signatures, its reasoning, ids of calls: policy/continuity).
+    responses: when OpenAI's Responses API carries a chat instead, any of "think" (thoughts are asked for), "tools",
+        "reasoning_tools" (tools, and it reasons), "always"; empty is never (policy/carrier).
+    max_inputs: most texts of one request for embeddings; 0 is any. More go out in several (policy/batches).
+    embeds_by: the dialect of embeddings where it is another one than the provider's own.
     seed_field: "seed" or "random_seed". stream_usage: whether stream_options.include_usage must be sent for usage.
     """
 
@@ -86,6 +96,8 @@ class Profile:
     accepts: frozenset[str] = frozenset()
     max_tokens_field: str = "max_tokens"
     max_stops: int = 4
+    max_output: int | None = None
+    cache_from: int = 0
     reasoning: str = "effort"
     efforts: tuple[str, ...] = ()
     think_off: bool = True
@@ -100,7 +112,10 @@ class Profile:
     seed_field: str = "seed"
     stream_usage: bool = True
     keeps: bool = False
-    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    responses: frozenset[str] = frozenset()
+    embeds_by: str = ""
+    max_inputs: int = 0
+    extra_body: Mapping[str, Any] = field(default_factory=dict, hash=False)  # so that a profile can be looked up by
 
     def with_(self, **changes: Any) -> Profile:
         return replace(self, **changes)

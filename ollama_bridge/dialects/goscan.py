@@ -11,9 +11,10 @@ types, requests. Only odd bodies come here (see gojson.py); everything is linear
 from __future__ import annotations
 
 import binascii
-import codecs
 import re
 from typing import Any
+
+from ..framing import BadJSON, loads
 
 MAX_DEPTH = 10_000  # Go's own limit of nesting
 
@@ -92,7 +93,8 @@ class Members:
 
 INTEGER = re.compile(r"-?[0-9]{1,400}")
 _SPACE = re.compile(rb"[ \t\r\n]*")
-_PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
+# What may stand in a string, up to its end or the first byte that may not. Possessive: nothing is tried twice.
+_TEXT = re.compile(rb'[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+')
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _HEX = re.compile(rb"[0-9a-fA-F]*")
 _ESCAPE = re.compile(
@@ -105,14 +107,22 @@ _NAMED = {
     '"': '\\"',
     "\\": "\\\\",
 }
+_BAD_BYTE = re.compile("[\udc80-\udcff]")
+_BAD_BYTES = dict.fromkeys(range(0xDC80, 0xDD00), 0xFFFD)
 
 
-def _one_by_one(error: UnicodeError) -> tuple[str, int]:
-    assert isinstance(error, UnicodeDecodeError)
-    return "\ufffd", error.start + 1
-
-
-codecs.register_error("ollama_bridge.gojson", _one_by_one)  # Go replaces each bad byte, Python each bad sequence
+def _decoded(raw: bytes) -> str:
+    """What stands between the quotes of a string. Go replaces each bad byte, Python's own `replace` each sequence."""
+    escaped = b"\\" in raw
+    if escaped:
+        try:
+            return str(loads(b'"%b"' % raw))
+        except BadJSON:  # half of a surrogate pair, or no UTF-8
+            pass
+    text = raw.decode("utf-8", "surrogateescape")
+    if _BAD_BYTE.search(text):
+        text = text.translate(_BAD_BYTES)
+    return _ESCAPE.sub(_unescaped, text) if escaped else text
 
 
 def _unescaped(match: re.Match[str]) -> str:
@@ -199,36 +209,26 @@ class Scanner:
 
     def _string(self) -> str:
         start = self.at + 1
-        at = start
-        escaped = False
-        while True:
-            found = _PLAIN.match(self.body, at)
-            assert found is not None
-            self.at = found.end()
-            byte = self._byte()
-            if byte == 0x22:
-                break
-            if byte != 0x5C:
-                raise self._bad("in string literal")
-            escaped = True
-            self.at += 1
-            byte = self._byte()
-            if byte == 0x75:
-                self.at += 1
-                hexes = _HEX.match(self.body, self.at, self.at + 4)
-                assert hexes is not None
-                self.at = hexes.end()
-                if hexes.end() - hexes.start() < 4:
-                    self._byte()
-                    raise self._bad("in \\u hexadecimal character escape")
-                at = self.at
-            elif byte in b'bfnrt\\/"':
-                at = self.at + 1
-            else:
-                raise self._bad("in string escape code")
-        text = self.body[start : self.at].decode("utf-8", "ollama_bridge.gojson")
+        found = _TEXT.match(self.body, start)
+        assert found is not None
+        self.at = found.end()
+        byte = self._byte()
+        if byte == 0x5C:
+            raise self._bad_escape()
+        if byte != 0x22:
+            raise self._bad("in string literal")
         self.at += 1
-        return _ESCAPE.sub(_unescaped, text) if escaped else text
+        return _decoded(found[0])
+
+    def _bad_escape(self) -> Refusal:
+        self.at += 1
+        if self._byte() != 0x75:
+            return self._bad("in string escape code")
+        hexes = _HEX.match(self.body, self.at + 1, self.at + 4)
+        assert hexes is not None
+        self.at = hexes.end()
+        self._byte()
+        return self._bad("in \\u hexadecimal character escape")
 
     def _literal(self, word: bytes, value: Any) -> Any:
         for expected in word:

@@ -10,6 +10,7 @@ Knows: the texts by endpoint and the content types (ollama-protocol.md 0.2 and 2
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -88,7 +89,15 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> WireErro
     error.retry_after = _seconds(headers.get("retry-after"))
     if not error.message:
         error.message = f"HTTP {status}"
+    if status >= 500 and _CLIENTS_MISTAKE.match(error.message):
+        error.status = 400
     return error
+
+
+# What a real Ollama finds late, and answers with a 500 or 501 (ollama-protocol.md 2.2, 2.3, 2.7).
+_CLIENTS_MISTAKE = re.compile(
+    r'option ".*" must be of |invalid format: |template: |This server does not support embeddings'
+)
 
 
 def _wire_error(body: bytes) -> WireError:

@@ -186,7 +186,7 @@ def _common(kind: str, fields: Fields, body: bytes) -> ChatRequest:
         top_logprobs=fields.get("top_logprobs") or None,
         keep_alive=fields.get("keep_alive"),
         truncate=fields.get("truncate", True),
-        privacy=fields.get("privacy_mode") or None,
+        privacy=fields.get("privacy_mode"),
         task=fields.get("task") or None,
         vendor=vendor,
     )
@@ -267,8 +267,9 @@ def _message(item: Fields) -> Message:
     return Message(role, blocks)
 
 
-def _tool(item: Fields) -> Tool:
+def _tool(item: Fields | None) -> Tool:
     """Members that only Ollama or only some provider knows stay in the vendor bag."""
+    item = item or {}  # Go reads a null in a list as a value without members
     function = item.get("function") or {}
     beside = {name: value for name, value in item.items() if name not in ("type", "function")}
     inside = {n: value for n, value in function.items() if n not in ("name", "description", "parameters")}
@@ -311,7 +312,7 @@ def _embed_request(model: str, inputs: list[str], fields: Fields) -> EmbedReques
         truncate=fields.get("truncate", True),
         keep_alive=fields.get("keep_alive"),
         intent="run" if inputs else "load",
-        privacy=fields.get("privacy_mode") or None,
+        privacy=fields.get("privacy_mode"),
         vendor=vendor,
     )
 

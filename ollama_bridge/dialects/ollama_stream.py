@@ -25,6 +25,7 @@ from ..events import BlockEnd, BlockStart, Delta, Event, Failed, Finish, Start
 from ..framing import MAX_FRAME, BadJSON, FrameTooLong, Lines, go_dumps, go_escape, json_string, loads
 from ..values import ChatRequest, Reason, Usage
 from . import context as conversation
+from .arguments import Room
 from .base import CHAT, Moment
 from .ollama_answers import (
     Fields,
@@ -236,7 +237,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Writer:
-    """Events -> a client's stream. A tool call is held until it is complete; it is never split."""
+    """Events -> a client's stream. A tool call is held until it is complete; it is never split. `write` raises
+    GatewayError (provider) when the calls of one answer grow too large to be held."""
 
     content_type = NDJSON
     headers: Mapping[str, str] = {}
@@ -257,6 +259,7 @@ class Writer:
         self._answer: list[str] = []  # kept for the context only
         self._answer_bytes = 0
         self._open: dict[int, tuple[BlockStart, list[str]]] = {}
+        self._room = Room()
         self._calls: list[Fields] = []  # of a generate, which has them on its last line
         self._count = 0
 
@@ -272,7 +275,7 @@ class Writer:
                         parts += (start, _encode(text), end)
                         self._answer_bytes += size(text)
                         if self._packed is not None:
-                            self._answer.append(text)
+                            self._keep(text)
                 else:
                     self._delta(event, now, parts)
             elif type(event) is BlockStart:
@@ -287,9 +290,16 @@ class Writer:
     def fail(self, error: GatewayError, now: Moment) -> bytes:
         return error_object(self._kind, error) + b"\n"
 
+    def _keep(self, text: str) -> None:
+        """For the context, which has no room for an answer of any length."""
+        self._answer.append(text)
+        if self._answer_bytes > conversation.MAX_TEXT:
+            self._packed, self._answer = None, []
+
     def _delta(self, event: Delta, now: Moment, parts: list[bytes]) -> None:
         if event.kind == "tool_call":
             if event.index in self._open:
+                self._room.take(event.text)
                 self._open[event.index][1].append(event.text)
             return
         self._answer_bytes += size(event.text)
@@ -298,7 +308,7 @@ class Writer:
         if thinking and not self._show_thinking:
             return
         if not thinking and self._packed is not None:
-            self._answer.append(event.text)
+            self._keep(event.text)
         if event.text or logprobs:
             self._line(now, parts, "" if thinking else event.text, event.text if thinking else "", None, logprobs)
 
@@ -384,28 +394,28 @@ class Tap:
         self._name = go_escape(json_string(request.model))
         self._head = b'{"model":' + self._name + b","
         self._theirs = b"{}"  # how their lines begin, once one has been seen
-        self._rest = b""
+        self._rest = bytearray()
         self.usage = Usage()
         self.finished = False
         self.content = False
         self.error: GatewayError | None = None
 
     def feed(self, data: bytes) -> bytes:
-        if self._rest:
-            data = self._rest + data
         cut = data.rfind(b"\n") + 1
-        self._rest = data[cut:]
+        lines = bytes(self._rest) + data[:cut] if cut and self._rest else data[:cut]
+        if cut:
+            self._rest.clear()
+        self._rest += data[cut:]  # in place: a long line costs what it is long, however many reads it takes
         if len(self._rest) > MAX_FRAME:
             self.error = unreadable("has a line that is too long")
-            self._rest = b""
-        lines = data[:cut]
+            self._rest.clear()
         if self._all_plain(lines):
             return self._head + lines[len(self._theirs) :].replace(b"\n" + self._theirs, b"\n" + self._head)
-        return b"".join([self._pass(line) for line in lines.splitlines(keepends=True)])
+        return b"".join([line if line.isspace() else self._pass(line) for line in lines.splitlines(keepends=True)])
 
     def end(self) -> bytes:
         """A last line without line end passes; half a line does not."""
-        rest, self._rest = self._rest, b""
+        rest, self._rest = bytes(self._rest), bytearray()
         if not rest or rest.isspace():
             return b""
         try:
@@ -444,8 +454,7 @@ class Tap:
         try:
             read = read_line(line)
         except UNREADABLE:
-            if not line.isspace():
-                self.error = unreadable("has a line that is no JSON of Ollama's")
+            self.error = unreadable("has a line that is no JSON of Ollama's")
             return
         if read.error:
             self.error = failure(read.error)

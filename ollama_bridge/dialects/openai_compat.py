@@ -273,7 +273,7 @@ def _decode_embedding(body: bytes) -> EmbedRequest:
         inputs=inputs,
         dimensions=dimensions if dimensions > 0 else None,
         encoding="base64" if encoding.lower() == "base64" else "float",
-        privacy=fields.get("privacy_mode") or None,
+        privacy=fields.get("privacy_mode"),
     )
 
 
@@ -291,7 +291,7 @@ def _common(kind: str, fields: Fields, options: Fields, top_logprobs: int) -> Ch
         sampling=sampling,
         include_usage=fields.get("stream_options", {}).get("include_usage", False),
         top_logprobs=top_logprobs or None,
-        privacy=fields.get("privacy_mode") or None,
+        privacy=fields.get("privacy_mode"),
         task=fields.get("task") or None,
     )
 

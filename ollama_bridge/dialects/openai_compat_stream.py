@@ -22,6 +22,7 @@ from ..errors import GatewayError
 from ..events import BlockEnd, BlockStart, Delta, Event, Failed, Finish, unfold
 from ..framing import dumps, go_dumps, go_escape, json_string
 from ..values import ChatRequest, Reply
+from .arguments import Room
 from .base import GENERATE, Moment
 from .ollama_answers import native_call, native_logprobs, prompt_size, size
 from .openai_fields import estimated
@@ -68,8 +69,8 @@ class Writer:
     heartbeat = b": \n\n"
 
     __slots__ = (
-        "_calls", "_head", "_id", "_kind", "_model", "_number", "_prefix", "_prompt_bytes", "_said", "_shows_thinking",
-        "_started", "_suffix", "_top", "_usage",
+        "_calls", "_head", "_id", "_kind", "_model", "_number", "_prefix", "_prompt_bytes", "_room", "_said",
+        "_shows_thinking", "_started", "_suffix", "_top", "_usage",
     )  # fmt: skip
 
     def __init__(self, kind: str, request: ChatRequest) -> None:
@@ -86,6 +87,7 @@ class Writer:
         self._started = kind == GENERATE  # a chat's frame with the role has been sent
         self._said = 0  # bytes of the answer so far
         self._calls: dict[int, tuple[BlockStart, list[str]]] = {}
+        self._room = Room()
         self._number = 0  # calls sent
 
     def write(self, events: list[Event], now: Moment) -> bytes:
@@ -168,6 +170,7 @@ class Writer:
     def _delta(self, event: Delta, frames: list[bytes]) -> None:
         self._said += size(event.text)
         if event.kind == "tool_call":
+            self._room.take(event.text)
             self._calls[event.index][1].append(event.text)
             return
         text = event.kind == "text"

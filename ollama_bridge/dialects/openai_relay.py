@@ -85,47 +85,60 @@ def _renamed(body: bytes, theirs: bytes, ours: bytes) -> bytes:
     return body if found is None else body[: found.end()] + ours + body[found.end() + len(theirs) :]
 
 
-_BOUNDARY = re.compile(rb"(?:\r\n|\n|\r(?!\n|\Z)){2}")  # a CR at the very end may be half of a CRLF
+_BOUNDARY = re.compile(rb"(?:\r\n|\n|\r(?!\n|\Z)){2,}")  # a CR at the very end may be half of a CRLF
+_LINE_ENDS = re.compile(rb"\n+")
+_LONG = 64 * 1024  # bytes of a frame that has not ended, beyond which only its end is looked for
 _MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
-_NO_REASON = re.compile(rb'"finish_reason"\s*:\s*null')
-_NO_USAGE = re.compile(rb'"usage"\s*:\s*null')
+# Members that say nothing yet, with the brackets that may stand between and after them.
+_NOTHING = re.compile(rb'(?:"(?:finish_reason|usage)"\s*:\s*(?:null|"")[\s\]},]*)+')
+_CLOSING = 4  # frames a stream may end with that are not plain: the finish reason, usage, [DONE], and one to spare
 
 
 class _Shape:
     """How this stream's plain frames look: what each of them holds exactly once, and what none of them holds.
 
-    Inside a JSON string quotes are escaped, so what is looked for can only be a member. A frame that breaks off in the
-    middle, or a text that looks like the beginning of a frame, spoils the counts; frames are then read one by one.
+    Inside a JSON string quotes and line ends are escaped, so what is looked for can only be a member, or the end of a
+    frame. A frame that breaks off in the middle, or another one between them, spoils the counts.
     """
 
-    __slots__ = ("absent", "model", "once")
+    __slots__ = ("absent", "lines", "model", "once")
 
     def __init__(self, frame: bytes, model: bytes) -> None:
         self.model = model
-        self.once = [frame[: frame.index(b"{") + 1], b"}\n\n", model]
-        self.absent = [b'"error"']
-        for nothing, member in ((_NO_REASON, b'"finish_reason"'), (_NO_USAGE, b'"usage"')):
-            found = nothing.search(frame)
-            if found is None:
-                self.absent.append(member)
-            else:
-                self.once.append(found[0])
+        self.lines = frame.count(b"\n")
+        self.once = _NOTHING.findall(frame)
+        if not any(stretch.endswith(b"}\n\n") for stretch in self.once):
+            self.once.append(b"}\n\n")
+        absent = [member for member in (b'"finish_reason"', b'"usage"') if member not in b"".join(self.once)]
+        self.absent = [*absent, b'"error"']
 
     def fits(self, frames: bytes) -> bool:
-        """Whether all of these frames are plain. Comments among them do not matter."""
-        count = frames.count(self.once[0])
-        if not count:
+        """Whether all of these frames are plain."""
+        count = frames.count(self.model)
+        if not count or frames.count(b"\n") != count * self.lines:
             return False
         for part in self.once:
             if frames.count(part) != count:
                 return False
         return not any(part in frames for part in self.absent)
 
+    def run(self, data: bytes, start: int) -> bytes:
+        """The plain frames from `start` on, as far as that is easily seen: all that are whole, or all but the last few,
+        as at the end of a stream; else none. All line ends are LF."""
+        end = data.rfind(b"\n\n", start) + 2
+        frames = data[start:end]
+        if self.fits(frames):
+            return frames
+        for _ in range(_CLOSING):
+            end = data.rfind(b"\n\n", start, max(end - 2, start)) + 2
+        frames = data[start:end]
+        return frames if self.fits(frames) else b""
+
 
 class Tap:
     """A stream relayed: whole frames as they came, the model's name put back, usage and errors seen on the way.
 
-    Plain frames are never decoded. Once the first content has shown what they look like, all frames of a read are
+    Plain frames are not decoded. Once the first content has shown what they look like, all frames of a read are
     counted over at once: without a finish reason, usage or an error among them, only the name has to be replaced.
     A frame with an error is not passed on but told by `error`: whoever pumps ends the stream with `fail`. A frame with
     nothing but usage is swallowed when the client has not asked for it.
@@ -143,28 +156,50 @@ class Tap:
         self._ours = b'"model":' + json_string(request.model)
         self._tells_usage = request.include_usage
         self._alone = request.n in (None, 1)  # several answers side by side have several finish reasons
+        self._name: Any = None  # the provider's for the model,
+        self._theirs = b""  # and the member that holds it, as the provider spells it
         self._shape: _Shape | None = None
         self._seen = False
         self._done = False
-        self._rest = b""
+        self._rest = bytearray()
 
     def feed(self, data: bytes) -> bytes:
         if self.error is not None:
             return b""
+        if len(self._rest) > _LONG and not _has_boundary(bytes(self._rest[-3:]) + data):
+            self._rest += data  # in place: a long frame costs what it is long, however many reads it takes
+            self._bound()
+            return b""
         if self._rest:
-            data = self._rest + data
-        if self._shape is not None and b"\r" not in data:
-            cut = data.rfind(b"\n\n") + 2
-            frames = data[:cut]
-            if cut > 1 and self._shape.fits(frames):
-                self._rest = data[cut:]
-                return frames.replace(self._shape.model, self._ours)
-        return self._one_by_one(data)
+            data = bytes(self._rest) + data
+        lf_only = b"\r" not in data
+        out: list[bytes] = []
+        at = 0
+        shape: _Shape | None = None
+        tries = 2  # a read: with the shape known before, and with one that its own frames have shown
+        while self.error is None:
+            if self._shape is not None and self._shape is not shape and tries and lf_only:
+                shape, tries = self._shape, tries - 1
+                if frames := shape.run(data, at):
+                    at += len(frames)
+                    out.append(frames if shape.model == self._ours else frames.replace(shape.model, self._ours))
+            end = _frame_end(data, at, lf_only)
+            if not end:
+                break
+            out.append(self._look(data[at:end]))
+            at = end
+        self._rest = bytearray(data[at:])
+        self._bound()
+        return b"".join(out)
+
+    def _bound(self) -> None:
+        if len(self._rest) > MAX_FRAME:
+            self.error = unusable(f"sent a frame of more than {MAX_FRAME} bytes")
 
     def end(self) -> bytes:
         """A last frame without its blank line is passed on with one; half a frame is not. A `[DONE]` that a service
         leaves out after a finish reason is given: many clients wait for it."""
-        rest, self._rest = self._rest, b""
+        rest, self._rest = bytes(self._rest), bytearray()
         frame = rest.strip()
         if self.error is not None:
             return b""
@@ -180,21 +215,10 @@ class Tap:
     def fail(self, error: GatewayError, now: Moment) -> bytes:
         return error_frame(error)
 
-    def _one_by_one(self, data: bytes) -> bytes:
-        out: list[bytes] = []
-        start = 0
-        for found in _BOUNDARY.finditer(data):
-            out.append(self._look(data[start : found.end()]))
-            start = found.end()
-            if self.error is not None:
-                break
-        self._rest = data[start:]
-        if len(self._rest) > MAX_FRAME:
-            self.error = unusable(f"sent a frame of more than {MAX_FRAME} bytes")
-        return b"".join(out)
-
     def _look(self, frame: bytes) -> bytes:
         """A frame read whole. Gives back what is to be passed on."""
+        if frame.isspace():
+            return frame
         name, data = _payload(frame)
         if not data:
             return frame  # a comment, or a keep-alive
@@ -239,14 +263,15 @@ class Tap:
         return True
 
     def _named(self, frame: bytes, chunk: dict[str, Any]) -> bytes:
-        for found in _MODEL.finditer(frame):
-            member = found[0]
-            if loads(b"{" + member + b"}")["model"] == chunk.get("model"):
-                plain = self.content and not (self.finished or chunk.get("usage"))
-                if plain and self._alone and frame.startswith(b"data"):
-                    self._shape = _Shape(frame, member)
-                return frame.replace(member, self._ours, 1)
-        return frame
+        name = chunk.get("model")
+        if name != self._name or self._theirs not in frame:
+            self._name, self._theirs = name, _member(frame, name)
+        if not self._theirs:
+            return frame
+        plain = self.content and self._alone and not (self.finished or chunk.get("usage"))
+        if plain and frame.startswith(b"data") and not (self._shape is not None and self._shape.fits(frame)):
+            self._shape = _Shape(frame, self._theirs)
+        return frame if self._theirs == self._ours else frame.replace(self._theirs, self._ours, 1)
 
     def _whole(self, body: bytes) -> None:
         """A stream request answered with one JSON object: an error in most cases; a reply cannot be passed on here."""
@@ -256,6 +281,30 @@ class Tap:
             self.error = error
         else:
             self.error = unusable("answered a stream request with a whole reply")
+
+
+def _has_boundary(data: bytes) -> bool:
+    return (b"\n" in data or b"\r" in data) and _BOUNDARY.search(data) is not None
+
+
+def _frame_end(data: bytes, start: int, lf_only: bool) -> int:
+    """Where the frame that begins at `start` ends; 0 when not all of it is there. `lf_only`: no line ends in CR."""
+    if lf_only:
+        found = data.find(b"\n\n", start)
+        if found < 0:
+            return 0
+        more = _LINE_ENDS.match(data, found + 2)  # blank lines after it are no frames of their own
+        return more.end() if more else found + 2
+    boundary = _BOUNDARY.search(data, start)
+    return boundary.end() if boundary else 0
+
+
+def _member(frame: bytes, model: Any) -> bytes:
+    """The member that names the model, as it is spelled in this frame; b"" when there is none."""
+    for found in _MODEL.finditer(frame):
+        if loads(b"{" + found[0] + b"}")["model"] == model:
+            return found[0]
+    return b""
 
 
 def _payload(frame: bytes) -> tuple[bytes, bytes]:

@@ -42,6 +42,8 @@ from .openai_fields import (
 )
 from .thinktags import ThinkTags
 
+CALLS_AT_MOST = 1000  # tool calls of one answer that may be open at once
+
 # -- the plain chunk ---------------------------------------------------------------------------------------------------
 # These types are the test as well: a chunk that carries anything but a piece of text or thought does not decode as
 # one, and is then read whole. So the usual chunk costs one decode and no look at its flags.
@@ -87,7 +89,7 @@ class _Call:
         self.id: str | None = None
         self.name = ""
         self.index: int | None = None
-        self.held = ""  # arguments that came before the name
+        self.held: list[str] = []  # arguments that came before the name
         self.spoken = False
         self.vendor: dict[str, dict[str, Any]] = {}
 
@@ -247,8 +249,10 @@ class Reader:
             self._piece("text", "", events, logprobs)
         calls = delta.get("tool_calls")
         for piece in calls if isinstance(calls, list) else ():
-            if isinstance(piece, dict):
+            if isinstance(piece, dict) and not self._done:
                 self._call(piece, events)
+        if self._done:
+            return
         if isinstance(delta.get("function_call"), dict):  # the form before tool_calls
             self._call({"index": 0, "function": delta["function_call"]}, events)
         finish = choice.get("finish_reason")
@@ -319,6 +323,9 @@ class Reader:
             self._end_call(self._calls.pop(slot), events)
             call = None
         if call is None:
+            if len(self._calls) >= CALLS_AT_MOST:
+                self._fail(events, unusable(f"made more than {CALLS_AT_MOST} tool calls at once"))
+                return
             self._shut(events)
             call = self._calls[slot] = _Call()
         call.id, call.name = call.id or call_id, call.name or name or ""
@@ -327,7 +334,7 @@ class Reader:
         if call.index is None and call.name:
             arguments = self._show(call, events) + arguments
         if call.index is None:
-            call.held += arguments
+            call.held.append(arguments)
         elif arguments:
             call.spoken = True
             events.append(Delta(call.index, "tool_call", arguments))
@@ -345,7 +352,7 @@ class Reader:
         """Starts the call's block; gives back the arguments that waited for it."""
         call.index = self._new_index()
         events.append(BlockStart(call.index, "tool_call", call.id, call.name, call.vendor))
-        held, call.held = call.held, ""
+        held, call.held = "".join(call.held), []
         return held
 
     def _end_call(self, call: _Call, events: list[Event]) -> None:

@@ -105,9 +105,11 @@ def ps_entry(model: Model, expires: float, num_ctx: int | None) -> dict[str, Any
     }
 
 
-def show_answer(model: Model, basename: str, system: str | None, options: Mapping[str, Any] | None) -> dict[str, Any]:
+def show_answer(
+    model: Model, display: str | None, system: str | None, options: Mapping[str, Any] | None
+) -> dict[str, Any]:
     """`system` and `options` are the request's: they stand in for the model's own in the texts (ollama-protocol.md
-    2.11). `basename` goes to general.basename, which VS Code shows."""
+    2.11). `display`: the name to be shown for it (general.basename), None for the provider's own."""
     word = family(model)
     own = _own_parameters(model)
     said = system if system is not None else (model.defaults.system or "")
@@ -122,7 +124,7 @@ def show_answer(model: Model, basename: str, system: str | None, options: Mappin
     if said:
         answer["system"] = said
     answer["details"] = details(model, lengths=False)
-    answer["model_info"] = _model_info(model, word, basename)
+    answer["model_info"] = _model_info(model, word, display or upstream_name(model).rpartition("/")[2])
     answer["capabilities"] = capabilities(model)
     answer["modified_at"] = time_text(model.modified)
     return answer

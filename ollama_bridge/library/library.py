@@ -7,7 +7,9 @@ A real Ollama's models are shown in its own words: its list is kept fresh beside
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any, Protocol
 
 from ..dialects.base import Answer
@@ -20,6 +22,8 @@ from .loaded import LoadedModels
 
 JSON_UTF8 = "application/json; charset=utf-8"
 JSON = "application/json"
+PATIENCE = 1.0  # seconds /api/ps waits for real Ollamas (Raycast gives a listing 1.8 s: clients.md 4.4)
+COPILOT = "GitHubCopilotChat/"
 
 
 class RealOllama(Protocol):
@@ -55,17 +59,20 @@ class Library:
         return Answer(200, JSON_UTF8, go_dumps({"models": [facts.tags_entry(m) for m in self._catalog.listed()]}))
 
     async def ps(self) -> Answer:
-        """Ours first by expiry, then what the real Ollamas have loaded; an Ollama that does not answer is left out."""
-        entries: list[dict[str, Any]] = []
+        """What was used here, and what real Ollamas have loaded in their own words, latest expiry first by whole
+        seconds. An Ollama that does not answer in time is left out."""
+        entries: list[tuple[float, dict[str, Any]]] = []
         for item in self._loaded.current():
             try:
                 model = self._catalog.find(item.name)
             except GatewayError:
                 continue  # gone from the catalog since
-            entries.append(facts.ps_entry(model, item.expires, item.num_ctx))
-        for ollama in self._ollamas.values():
-            entries += await _running(ollama)
-        return Answer(200, JSON_UTF8, go_dumps({"models": entries}))
+            if model.targets[0].provider not in self._ollamas:  # else it is told of below
+                entries.append((item.expires, facts.ps_entry(model, item.expires, item.num_ctx)))
+        for running in await asyncio.gather(*map(_running, self._ollamas.values())):
+            entries += [(_expiry(entry), entry) for entry in running]
+        entries.sort(key=lambda timed: -int(timed[0]))
+        return Answer(200, JSON_UTF8, go_dumps({"models": [entry for _, entry in entries]}))
 
     async def show(self, body: bytes, user_agent: str) -> Answer:
         """Raises GatewayError as /api/show answers: 400 without a name, 404 with the tag in the text."""
@@ -75,12 +82,10 @@ class Library:
             raise refuse("model is required", code=MODEL_REQUIRED)
         model = await self._find(asked)
         ollama = self._ollamas.get(model.targets[0].provider) if model.origin == "ollama" else None
+        display = asked if user_agent.startswith(COPILOT) else None
         if ollama is not None:
-            return await _forwarded(ollama, model, request)
-        basename = (
-            asked if user_agent.startswith("GitHubCopilotChat/") else facts.upstream_name(model).rpartition("/")[2]
-        )
-        answer = facts.show_answer(model, basename, request.get("system") or None, request.get("options"))
+            return await _forwarded(ollama, model, request, display)
+        answer = facts.show_answer(model, display, request.get("system") or None, request.get("options"))
         return Answer(200, JSON_UTF8, go_dumps(answer))
 
     async def openai_models(self) -> Answer:
@@ -111,19 +116,42 @@ async def _running(ollama: RealOllama) -> list[dict[str, Any]]:
     if ollama.off is not None:
         return []
     try:
-        status, _, body = await ollama.get("/api/ps")
-        models = loads(body).get("models") if status == 200 else None
-    except (GatewayError, BadJSON, AttributeError):
+        async with asyncio.timeout(PATIENCE):
+            status, _, body = await ollama.get("/api/ps")
+        answer = loads(body) if status == 200 else None
+    except (GatewayError, BadJSON, TimeoutError):
         return []
-    return [entry for entry in models or [] if isinstance(entry, dict)]
+    models = answer.get("models") if isinstance(answer, dict) else None
+    return [entry for entry in models if isinstance(entry, dict)] if isinstance(models, list) else []
 
 
-async def _forwarded(ollama: RealOllama, model: Model, request: dict[str, Any]) -> Answer:
-    """The real Ollama's own answer, asked for by its own name of the model."""
+def _expiry(entry: dict[str, Any]) -> float:
+    """Unix seconds; 0 when the entry does not tell."""
+    try:
+        return datetime.fromisoformat(entry["expires_at"]).timestamp()
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return 0.0
+
+
+async def _forwarded(ollama: RealOllama, model: Model, request: dict[str, Any], display: str | None) -> Answer:
+    """The real Ollama's own answer, asked for by its own name of the model. `display`: what it is to call itself."""
     asked = {**request, "model": model.targets[0].model, "name": ""}
     status, content_type, answer = await ollama.post("/api/show", dumps(asked))
     if status == 404:
         raise GatewayError(
             f"model '{model.shown}' not found", status=404, scope=Scope.MODEL, code=MODEL_NOT_FOUND, model=model.name
         )
+    if display is not None and status == 200:
+        answer = _renamed(answer, display)
     return Answer(status, content_type, answer)
+
+
+def _renamed(answer: bytes, display: str) -> bytes:
+    try:
+        shown_model = loads(answer)
+    except BadJSON:
+        return answer
+    known = shown_model.get("model_info") if isinstance(shown_model, dict) else None
+    if not isinstance(known, dict):
+        return answer
+    return go_dumps({**shown_model, "model_info": {**known, "general.basename": display}})

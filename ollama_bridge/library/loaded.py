@@ -31,10 +31,14 @@ class LoadedModels:
         self._clock = clock
         self._models: dict[str, Loaded] = {}
 
-    def touch(self, name: str, keep_alive: float | None, num_ctx: int | None) -> None:
+    def touch(self, name: str, keep_alive: float | None, num_ctx: int | None, default: float | None = None) -> None:
+        """`keep_alive` in seconds, negative for ever; None leaves the current one of a loaded model, and is `default`
+        for a new load (policy.ports.Residency)."""
         before = self._models.pop(name, None)
+        if before is not None and before.expires <= self._clock():
+            before = None
         if keep_alive is None:
-            keep_alive = before.keep_alive if before else self._default
+            keep_alive = before.keep_alive if before else self._default if default is None else default
         if num_ctx is None and before is not None:
             num_ctx = before.num_ctx
         length = FOR_EVER if keep_alive < 0 else min(keep_alive, FOR_EVER)

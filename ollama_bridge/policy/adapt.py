@@ -17,11 +17,15 @@ import msgspec
 
 from ..dialects.base import Loss, Profile
 from ..framing import dumps
-from ..values import ChatRequest, Format, Message, Sampling, Text, ToolCall, Vendor
+from ..values import ChatRequest, EmbedRequest, Format, Message, Sampling, Text, ToolCall, Vendor
 from .families import (
+    BLANK_STOPS,
     DEVELOPER_ROLE,
+    FORCED_TOOL,
+    FORMAT_WITH_TOOLS,
     JSON_UNSAID,
     OTHER_LIMIT,
+    PREFILL,
     REPEATED_ROLES,
 )
 from .schemas import filled_tools
@@ -45,6 +49,7 @@ _ENGINE_KNOBS = frozenset(
         "low_vram", "f16_kv", "vocab_only", "logits_all", "embedding_only", "draft_num_predict",
     }
 )  # fmt: skip
+_GO_ON = "Continue."
 _JSON_WORDS = "Answer with JSON only: no code fence, no text before or after it."
 _SCHEMA_WORDS = "Answer with JSON only: no code fence, no text before or after it. It must match this JSON schema:\n"
 
@@ -67,13 +72,27 @@ def adapt(request: ChatRequest, profile: Profile) -> tuple[ChatRequest, list[Los
         "think": think,
         "sampling": _fit_sampling(request.sampling, profile, reasoning, losses),
         "format": form,
-        "messages": _fit_messages(request.messages, profile, instruction),
+        "messages": _fit_messages(request.messages, profile, instruction, losses),
         "tools": filled_tools(request.tools),
         "vendor": _fit_vendor(request.vendor, profile, reasoning, losses),
         **_fit_extras(request, profile, reasoning, losses),
     }
     changes = {name: value for name, value in fitted.items() if not _same(value, getattr(request, name))}
     changed = bool(changes) or bool(stops_to_cut(request.sampling.stop, profile)) or _respelled(request, profile)
+    return (msgspec.structs.replace(request, **changes) if changes else request), losses, changed
+
+
+def adapt_embedding(request: EmbedRequest, profile: Profile) -> tuple[EmbedRequest, list[Loss], bool]:
+    """As `adapt`, for texts to be embedded."""
+    losses: list[Loss] = []
+    changes: dict[str, Any] = {}
+    if request.dimensions is not None and "dimensions" in profile.rejects:
+        changes["dimensions"] = None
+        losses.append(Loss("dimensions", "not taken by this model"))
+    vendor = _fit_vendor(request.vendor, profile, False, losses)
+    if vendor is not request.vendor:
+        changes["vendor"] = vendor
+    changed = bool(changes) or "encoding_format" in profile.rejects
     return (msgspec.structs.replace(request, **changes) if changes else request), losses, changed
 
 
@@ -114,6 +133,7 @@ def stops_to_cut(stop: list[str] | None, profile: Profile) -> list[str]:
     """The stop strings that the gateway must find itself (policy/stops); [] when the target finds them all."""
     stop = [text for text in stop or [] if text]
     refused = "stop" in profile.rejects or "stop" in profile.drop_while_reasoning
+    refused = refused or (BLANK_STOPS in profile.rejects and any(map(str.isspace, stop)))
     return stop if refused or len(stop) > profile.max_stops else []
 
 
@@ -213,20 +233,23 @@ def _fit_format(request: ChatRequest, profile: Profile, losses: list[Loss]) -> t
     wanted = request.format
     if wanted is None:
         return None, None
+    carried = frozenset[str]() if request.tools and FORMAT_WITH_TOOLS in profile.rejects else profile.formats
     if wanted.schema is not None:
-        if "schema" in profile.formats:
+        if "schema" in carried:
             return wanted, None
         losses.append(Loss("format", "the schema is only asked for in words"))
-        return (Format() if "json" in profile.formats else None), _SCHEMA_WORDS + dumps(wanted.schema).decode()
-    if "json" in profile.formats:
+        return (Format() if "json" in carried else None), _SCHEMA_WORDS + dumps(wanted.schema).decode()
+    if "json" in carried:
         return wanted, None
-    if "schema" in profile.formats:
+    if "schema" in carried:
         return Format(schema={"type": "object"}), None
     losses.append(Loss("format", "JSON is only asked for in words"))
     return None, _JSON_WORDS
 
 
-def _fit_messages(messages: list[Message], profile: Profile, instruction: str | None) -> list[Message]:
+def _fit_messages(
+    messages: list[Message], profile: Profile, instruction: str | None, losses: list[Loss]
+) -> list[Message]:
     if DEVELOPER_ROLE in profile.rejects and any(message.role == "developer" for message in messages):
         messages = [
             msgspec.structs.replace(message, role="system") if message.role == "developer" else message
@@ -234,6 +257,9 @@ def _fit_messages(messages: list[Message], profile: Profile, instruction: str | 
         ]
     if instruction is not None:
         messages = _with_instruction(messages, instruction)
+    if PREFILL in profile.rejects and messages and messages[-1].role == "assistant" and not _calls(messages[-1]):
+        losses.append(Loss("messages", "the model cannot go on in the middle of its own words"))
+        messages = [*messages, Message("user", [Text(_GO_ON)])]
     if REPEATED_ROLES in profile.rejects:
         messages = _merged(messages)
     return messages
@@ -277,8 +303,8 @@ def _fit_extras(request: ChatRequest, profile: Profile, reasoning: bool, losses:
         if request.logprobs:
             losses.append(Loss("logprobs", "not given by this model"))
         fitted |= {"logprobs": False, "top_logprobs": None}
-    if request.tool_choice is not None and "tool_choice" in refused:
-        forced = request.tool_choice not in ("auto", "none")
+    forced = request.tool_choice not in (None, "auto", "none")
+    if request.tool_choice is not None and ("tool_choice" in refused or (forced and FORCED_TOOL in refused)):
         if request.tool_choice == "none":
             fitted["tools"] = []  # a tool that is not offered is not called
         if forced:

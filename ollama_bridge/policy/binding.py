@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ..dialects.base import Dialect, Loss, Profile
-from ..errors import CONTEXT_LENGTH, GatewayError, Scope, refuse
+from ..errors import CONTEXT_LENGTH, GatewayError, refuse
 from ..framing import dumps
 from ..values import ChatRequest, EmbedRequest, Media, Message, ToolResult
 from . import adapt as fitting
@@ -59,9 +59,11 @@ async def bind(
     """Raises GatewayError (caller): a picture cannot be fetched, or something would be lost and the operator forbids
     that."""
     if isinstance(request, EmbedRequest):
-        return _bind_embed(exchange, request, planned, dialect, profile)
+        return _bind_embed(exchange, request, planned, dialect, profile, strict_parameters)
     if request.think is False and "thinking" in model.capabilities:
         profile = profile.with_(reasons_by_default=True)  # unless it is told not to
+    if model.max_output:
+        profile = profile.with_(max_output=model.max_output)
     fitted = fitting.apply_defaults(request, model.defaults, profile)
     fitted, losses, changed = fitting.adapt(fitted, profile)
     changed = changed or fitted is not request
@@ -82,7 +84,8 @@ async def bind(
         reserve = (fitted.sampling.max_tokens or 0) + trim.estimate_tools(fitted.tools)
         messages, trimmed = trim.trim(messages, model.context_length, reserve)
         changed = changed or trimmed > 0
-    _check_window(request, messages)
+    if not pairs_itself:
+        _check_window(request, messages)
     needs_fetch = not profile.image_urls and any(m.url for m in _media(messages))
     losses = [*(Loss(name) for name in request.losses), *losses]
 
@@ -98,11 +101,7 @@ async def bind(
     cut = fitting.stops_to_cut(fitted.sampling.stop, profile)
     losses += [loss for loss in encode_losses if not (cut and loss.name == "stop")]
     if losses and strict_parameters:
-        names = ", ".join(dict.fromkeys(loss.name for loss in losses))
-        raise GatewayError(
-            f"model '{request.model}' cannot take: {names} (strict_parameters is on)",
-            status=400, scope=Scope.CALLER, early=True,
-        )  # fmt: skip
+        raise _too_much_lost(request, losses)
     return Bound(planned, dialect, profile, kind, dumps(value), value, False, losses, cut, trimmed, keeper)
 
 
@@ -121,14 +120,27 @@ def _check_window(request: ChatRequest, messages: list[Message]) -> None:
         )
 
 
+def _too_much_lost(request: ChatRequest | EmbedRequest, losses: list[Loss]) -> GatewayError:
+    return refuse(f"model '{request.model}' cannot take: {in_words(losses)} (strict_parameters is on)")
+
+
 def _bind_embed(
-    exchange: Exchange, request: EmbedRequest, planned: Planned, dialect: Dialect, profile: Profile
+    exchange: Exchange,
+    request: EmbedRequest,
+    planned: Planned,
+    dialect: Dialect,
+    profile: Profile,
+    strict_parameters: bool,
 ) -> Bound:
-    if dialect.name == exchange.dialect.name:
+    request, losses, changed = fitting.adapt_embedding(request, profile)
+    if dialect.name == exchange.dialect.name and not changed:
         body = dialect.relay(exchange.body, planned.target.model, request)
         if body is not None:
             return Bound(planned, dialect, profile, exchange.kind, body, {}, True, [], [])
-    kind, value, losses = dialect.encode(request, planned.target.model, profile)
+    kind, value, encode_losses = dialect.encode(request, planned.target.model, profile)
+    losses += encode_losses
+    if losses and strict_parameters:
+        raise _too_much_lost(request, losses)
     return Bound(planned, dialect, profile, kind, dumps(value), value, False, losses, [])
 
 

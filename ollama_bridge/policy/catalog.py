@@ -21,19 +21,24 @@ from typing import Any
 from ..dialects.base import ModelView
 from ..errors import INVALID_MODEL_NAME, GatewayError, Scope, model_not_found
 from ..framing import dumps
-from ..names import parse_name
+from ..names import BothSources, parse_name, split_source
 from ..providers.base import ListedModel, Provider, Timeouts
 
 LISTED_AT_MOST = 60  # a provider with more models lists only those its `list:` patterns name (product.md 2)
+LONGEST = 350  # characters of a provider's own name of a model; as long as a part of a name may be in Ollama's grammar
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One provider's model. `timeouts` where it has its own, else its provider's hold."""
+    """One provider's model. `timeouts` where it has its own, else its provider's hold. `remote`: answering leaves the
+    machine even if the provider is local, as with a real Ollama's cloud models; None: nobody has told yet. `api`: which
+    of OpenAI's APIs carries chats, "auto", "chat" or "responses" (policy/carrier)."""
 
     provider: str
     model: str
     timeouts: Timeouts | None = field(default=None, compare=False)
+    remote: bool | None = field(default=False, compare=False)
+    api: str = field(default="auto", compare=False)
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.model}"
@@ -67,8 +72,7 @@ class Defaults:
 class Model:
     """A public model. `name` without the tag `latest`; `shown` always carries a tag. Lengths are tokens (or vector
     dimensions for embedding_length), None unknown. `modified` is unix seconds. `origin`: "alias", "ollama" or
-    "provider". `raw`: the entry of a real Ollama's list, or a provider's own words. `remote`: a real Ollama's cloud
-    model, which leaves the machine."""
+    "provider". `raw`: the entry of a real Ollama's list, or a provider's own words."""
 
     name: str
     targets: tuple[Target, ...]
@@ -81,7 +85,6 @@ class Model:
     drop_tools: bool = False
     strict_parameters: bool | None = None
     modified: float = 0.0
-    remote: bool = False
     raw: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -120,28 +123,30 @@ class Catalog:
         patterns: Mapping[str, list[str]],
         drop_tools: Collection[str] = (),
     ) -> None:
-        """`patterns`: globs by provider, for what is listed of its catalogue. `drop_tools`: providers whose models
-        have tools left out instead of refused."""
+        """`providers` in the order in which they are looked through. An alias without capabilities or lengths has those
+        of its first target. `patterns`: globs by provider, for what is listed of a long catalogue. `drop_tools`:
+        providers whose models have tools left out instead of refused."""
         self._providers = providers
         self._general = general
         self._patterns = patterns
         self._drop_tools = drop_tools
-        self._aliases = {key(model.name): replace(model, defaults=model.defaults.over(general)) for model in aliases}
-        self._listed: dict[str, dict[str, Model]] = {}  # provider -> key -> model
+        self._configured = [replace(model, defaults=model.defaults.over(general)) for model in aliases]
+        self._listed: dict[str, dict[str, Model]] = {name: {} for name in providers}  # provider -> key -> model
+        self._aliases: dict[str, Model] = {}
+        self._fill_aliases()
 
     # -- what providers list ---------------------------------------------------------------------------------------
     def learn(self, provider: Provider, listed: Iterable[ListedModel], now: float) -> None:
         """Takes over a provider's own catalogue; `now` (unix seconds) dates models without a date of their own."""
-        known = self._listed.get(provider.name, {})
+        known = self._listed[provider.name]
         models: dict[str, Model] = {}
         for item in listed:
-            name = item.id if provider.kind in ("ollama", "echo") else f"{provider.name}/{item.id}"
-            name = name.removesuffix(":latest")
+            name = self._public_name(provider, item.id)
             before = known.get(key(name))
             models[key(name)] = Model(
                 name=name,
-                targets=(Target(provider.name, item.id),),
-                capabilities=item.capabilities or guess_capabilities(item.id),
+                targets=(Target(provider.name, item.id, remote=_is_remote(provider, item)),),
+                capabilities=guess_capabilities(item.id) if item.capabilities is None else item.capabilities,
                 origin="ollama" if provider.kind == "ollama" else "provider",
                 context_length=item.context_length,
                 embedding_length=item.embedding_length,
@@ -149,26 +154,67 @@ class Catalog:
                 defaults=self._general,
                 drop_tools=provider.name in self._drop_tools,
                 modified=item.created or (before.modified if before else now),
-                remote=bool(item.raw.get("remote_host")) or bool(item.raw.get("remote_model")),
                 raw=item.raw,
             )
         self._listed[provider.name] = models
+        self._fill_aliases()
+
+    def _public_name(self, provider: Provider, model: str) -> str:
+        """A real Ollama's models (and the echo) are called as they are, those of a service with its name before."""
+        name = model if provider.kind in _OWN_NAMES else f"{provider.name}/{model}"
+        return name.removesuffix(":latest")
+
+    def _fill_aliases(self) -> None:
+        self._aliases = {key(model.name): self._filled(model) for model in self._configured}
+
+    def _filled(self, alias: Model) -> Model:
+        """With what is told of its targets, where the file does not say it."""
+        targets = tuple(replace(target, remote=self._remote(target)) for target in alias.targets)
+        told = self._told(targets[0])
+        capabilities = told.capabilities if told else guess_capabilities(targets[0].model)
+        return replace(
+            alias,
+            targets=targets,
+            capabilities=alias.capabilities or capabilities,
+            context_length=alias.context_length or (told.context_length if told else None),
+            embedding_length=alias.embedding_length or (told.embedding_length if told else None),
+            max_output=alias.max_output or (told.max_output if told else None),
+        )
+
+    def _told(self, target: Target) -> Model | None:
+        """The entry of a provider's own list."""
+        return self._listed[target.provider].get(key(self._public_name(self._providers[target.provider], target.model)))
+
+    def _remote(self, target: Target) -> bool | None:
+        told = self._told(target)
+        if told is not None:
+            return told.targets[0].remote
+        if self._providers[target.provider].kind != "ollama":
+            return False
+        return _in_cloud(target.model) or None
 
     def listed(self) -> list[Model]:
         """What tags and /v1/models show, newest first; aliases before what they shadow."""
         models = dict(self._aliases)
-        for provider, own in self._listed.items():
-            patterns = self._patterns.get(provider, [])
-            chosen = list(own.values())
-            if patterns or (len(own) > LISTED_AT_MOST and self._providers[provider].kind != "ollama"):
-                chosen = [m for m in own.values() if any(fnmatch.fnmatch(m.targets[0].model, p) for p in patterns)]
-            for model in chosen:
+        for provider in self._listed:
+            for model in self._chosen(provider):
                 models.setdefault(key(model.name), model)
         return sorted(models.values(), key=lambda m: (-int(m.modified), m.name))
 
+    def _chosen(self, provider: str) -> list[Model]:
+        """All that a real Ollama has; of a service what chats or embeds, and of a long catalogue what is wanted."""
+        own = list(self._listed[provider].values())
+        if self._providers[provider].kind == "ollama":
+            return own
+        own = [model for model in own if model.capabilities & _LISTED_WORDS]
+        if len(own) <= LISTED_AT_MOST:
+            return own
+        patterns = self._patterns.get(provider, [])
+        return [m for m in own if any(fnmatch.fnmatch(m.targets[0].model, pattern) for pattern in patterns)]
+
     # -- lookup ----------------------------------------------------------------------------------------------------
     def find(self, name: str) -> Model:
-        """Raises GatewayError: the name is ungrammatical (400), unknown (404), or its provider is off (500)."""
+        """Raises GatewayError: the name is ungrammatical (400) or unknown (404)."""
         name = name.strip()
         wanted = key(name)
         model = self._aliases.get(wanted) or self._find_listed(wanted)
@@ -200,22 +246,22 @@ class Catalog:
             return None
         prefix, rest = found[1].casefold(), found[2]
         provider = self._providers.get(prefix)
-        if provider is None or _UNFIT.search(rest):
+        if provider is None or len(rest) > LONGEST or _UNFIT.search(rest):
             return None
-        own = self._listed.get(prefix, {})
-        model = own.get(key(rest)) or own.get(key(f"{prefix}/{rest}"))
+        target = Target(prefix, rest)
+        model = self._told(target)
         if model is not None:
             return model
-        if provider.kind in ("ollama", "echo") and own:
-            return None  # these list all they have
+        target = replace(target, remote=self._remote(target))
+        if provider.kind in _OWN_NAMES and self._listed[prefix] and not target.remote:
+            return None  # these list all they have but the cloud models nobody pulled
         return Model(
             name=f"{prefix}/{rest}",
-            targets=(Target(prefix, rest),),
+            targets=(target,),
             capabilities=guess_capabilities(rest),
             origin="ollama" if provider.kind == "ollama" else "provider",
             defaults=self._general,
             drop_tools=prefix in self._drop_tools,
-            remote=provider.kind == "ollama" and _CLOUD.search(rest) is not None,
         )
 
     def _near(self, wanted: str) -> tuple[str, ...]:
@@ -224,7 +270,23 @@ class Catalog:
 
 
 _UNFIT = re.compile(r"[\s\x00-\x1f\x7f]|\.\./|//")  # no provider has such a model; it must not reach a URL or a log
-_CLOUD = re.compile(r"[:-]cloud$", re.I)
+_OWN_NAMES = ("ollama", "echo")
+_LISTED_WORDS = frozenset({"completion", "embedding"})
+
+
+def _is_remote(provider: Provider, item: ListedModel) -> bool:
+    """A cloud model in the list of a real Ollama (ollama-protocol.md 5)."""
+    told = bool(item.raw.get("remote_host")) or bool(item.raw.get("remote_model"))
+    return provider.kind == "ollama" and (told or _in_cloud(item.id))
+
+
+def _in_cloud(model: str) -> bool:
+    """Whether a real Ollama takes the name for one of its cloud's."""
+    try:
+        return split_source(model)[1] == "cloud"
+    except BothSources:
+        return True  # it will be refused there; until then the name says cloud
+
 
 # Name rules are the last resort: a provider's own words and the config win over them.
 _EMBEDDING = re.compile(r"embed|^bge-|^e5-|^gte-|minilm", re.I)
@@ -237,11 +299,17 @@ _THINKING = re.compile(
     re.I,
 )
 _NOT_THINKING = re.compile(r"gpt-5-chat|non-reasoning|instruct", re.I)
+_NO_TEXT = re.compile(
+    r"whisper|transcribe|\btts\b|dall-e|gpt-image|chatgpt-image|moderation|\bsora\b|realtime|rerank", re.I
+)
 
 
 def guess_capabilities(model: str) -> frozenset[str]:
-    """Capability words from a model's name alone (providers.md 5.1: the weakest source)."""
+    """Capability words from a model's name alone (providers.md 5.1: the weakest source); none for a model that draws,
+    listens or judges instead of answering."""
     base = model.rpartition("/")[2]
+    if _NO_TEXT.search(base):
+        return frozenset()
     if _EMBEDDING.search(base):
         return frozenset({"embedding"})
     words = {"completion", "tools"}

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from ..events import Event, Finish, fold
+from ..events import Delta, Event, Finish, fold
 from ..framing import BadJSON, dumps, loads
 from ..values import Block, Message, Opaque, Text, Thinking, ToolCall
 
@@ -104,10 +104,16 @@ class Keeper:
         self._account = account
         self._asked = asked
         self._events: list[Event] = []
+        self._room = BYTES_AT_MOST // 16  # of a larger answer nothing is kept
 
     def feed(self, events: list[Event]) -> None:
+        if self._room < 0:
+            return
         self._events += events
-        if events and type(events[-1]) is Finish:
+        self._room -= sum(len(event.text) for event in events if type(event) is Delta)
+        if self._room < 0:
+            self._events = []
+        elif events and type(events[-1]) is Finish:
             self._continuity.keep(self._account, self._asked, fold(self._events).blocks)
             self._events = []
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from ..dialects.base import Profile
@@ -24,6 +25,11 @@ JSON_UNSAID = "json_unsaid"  # JSON mode without the word JSON in the prompt
 REPEATED_ROLES = "repeated_roles"  # two messages of the same role in a row
 DEVELOPER_ROLE = "developer_role"  # the word developer for system messages
 OTHER_LIMIT = "other_limit"  # the token limit under another name than Profile.max_tokens_field
+FORCED_TOOL = "forced_tool"  # a choice that leaves no way but to call a tool
+PREFILL = "prefill"  # a conversation that ends with the assistant's own words, to be continued
+BLANK_STOPS = "blank_stops"  # stop strings of nothing but white space
+FORMAT_WITH_TOOLS = "format_with_tools"  # a form for the answer beside tools
+UNSIGNED_CALLS = "unsigned_calls"  # a call of an earlier turn without its signature (Gemini)
 
 # Efforts, weakest first. "none" is never among a profile's efforts: Profile.think_off says whether it is taken.
 SCALE = ("minimal", "low", "medium", "high", "xhigh", "max")
@@ -33,7 +39,8 @@ _LOW_XHIGH = ("low", "medium", "high", "xhigh")  # OpenAI's Chat Completions kno
 _NOT_WHILE_REASONING = frozenset(
     {"temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs"}
 )
-_UNITED = ("rejects", "accepts", "drop_while_reasoning")  # a row adds to these; everything else it replaces
+# A row adds to these; everything else it replaces.
+_UNITED = ("rejects", "accepts", "drop_while_reasoning", "responses")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,98 @@ def _openai(pattern: str, efforts: tuple[str, ...], *, off: bool, default: bool,
     )
 
 
+def _claude(pattern: str, *, off: bool, default: bool, rejects: tuple[str, ...] = (), **changes: Any) -> Row:
+    """Claude from Opus 4.7 on: no sampling, and as much thought as the effort says. `off` and `default` as above."""
+    return _row(
+        pattern,
+        **{"reasoning": "adaptive", "efforts": _LOW_MAX, "max_output": 128_000, **changes},
+        think_off=off,
+        reasons_by_default=default,
+        rejects=frozenset({BLANK_STOPS, *_CLAUDE_SAMPLING, *rejects}),
+    )
+
+
+def _claude_4(pattern: str, output: int, reasoning: str = "budget", **changes: Any) -> Row:
+    """Claude up to 4.6: sampling, as far as the API version takes it, but neither that nor a forced tool while it
+    thinks. A budget takes every level."""
+    return _row(
+        pattern,
+        reasoning=reasoning,
+        max_output=output,
+        rejects=frozenset({BLANK_STOPS}),
+        drop_while_reasoning=frozenset({*_CLAUDE_SAMPLING, FORCED_TOOL}),
+        **changes,
+    )
+
+
+_CLAUDE_SAMPLING = ("temperature", "top_p", "top_k")
+_LOW_MAX = (*_LOW_XHIGH, "max")
+_WORDS_ONLY: frozenset[str] = frozenset()  # no schema: a form is asked for in words
+
+_CLAUDE = (
+    _claude(r"claude-opus-5[-.]5(?!\d)", off=False, default=True, rejects=(FORCED_TOOL, PREFILL)),
+    _claude(
+        r"claude-sonnet-5[-.]5(?!\d)", off=True, default=True, rejects=(FORCED_TOOL, PREFILL), reasoning="between_tools"
+    ),
+    _claude(r"claude-haiku-5[-.]5(?!\d)", off=True, default=True, rejects=(PREFILL,)),
+    _claude(r"claude-(opus|sonnet)-5(?![-.]\d(?!\d))", off=True, default=True, rejects=(PREFILL,)),
+    _claude(r"claude-(fable|mythos)-5(?![-.][1-9](?!\d))", off=False, default=True, rejects=(PREFILL,)),
+    _claude(r"claude-(fable|mythos)", off=False, default=True, rejects=(FORCED_TOOL, PREFILL)),
+    _claude(r"claude-opus-4[-.][78](?!\d)", off=True, default=False),
+    _claude_4(r"claude-(opus|sonnet)-4[-.]6(?!\d)", 128_000, "adaptive", efforts=("low", "medium", "high", "max")),
+    _claude_4(r"claude-(opus|sonnet|haiku)-4[-.]5(?!\d)", 64_000),
+    _claude_4(r"claude-opus-4", 32_000, formats=_WORDS_ONLY),
+    _claude_4(r"claude-sonnet-4|claude-3[-.]7", 64_000, formats=_WORDS_ONLY),
+    _claude_4(r"claude-3[-.]5", 8192, "none", formats=_WORDS_ONLY),
+    _claude_4(r"claude-(3|2|instant)", 4096, "none", formats=_WORDS_ONLY),
+    # A newer one: it will refuse what the newest do.
+    _claude(r"claude", off=True, default=True, rejects=(FORCED_TOOL, PREFILL)),
+)
+
+_MINIMAL_HIGH = ("minimal", "low", "medium", "high")
+
+
+def _gemini(pattern: str, efforts: tuple[str, ...], rejects: tuple[str, ...] = ()) -> Row:
+    """Gemini from 3 on: levels, none of which is off."""
+    return _row(
+        pattern,
+        reasoning="thinking_level",
+        efforts=efforts,
+        think_off=False,
+        reasons_by_default=True,
+        rejects=frozenset({UNSIGNED_CALLS, *rejects}),
+    )
+
+
+def _gemini_2(pattern: str, *, off: bool, default: bool) -> Row:
+    """Gemini 2.5: a budget of tokens; a form for the answer does not go together with tools."""
+    return _row(
+        pattern,
+        reasoning="thinking_budget",
+        efforts=_MINIMAL_HIGH,
+        think_off=off,
+        reasons_by_default=default,
+        rejects=frozenset({FORMAT_WITH_TOOLS}),
+    )
+
+
+_GEMINI = (
+    _row(
+        r"gemma|learnlm|gemini-(1|2\.0|2\.5-flash-image)|.*(embedding|-tts)",
+        reasoning="none",
+        reasons_by_default=False,
+        rejects=frozenset({FORMAT_WITH_TOOLS}),
+    ),
+    _gemini_2(r"gemini-2\.5-pro", off=False, default=True),
+    _gemini_2(r"gemini-2\.5-flash-lite", off=True, default=False),
+    _gemini_2(r"gemini-2", off=True, default=True),
+    _gemini(r"gemini-3-pro", ("low", "high")),
+    _gemini(r"gemini-3\.[78]-flash", _LOW_HIGH),
+    _gemini(r"gemini-3(\.\d+)?-flash", _MINIMAL_HIGH),
+    _gemini(r"gemini-4-argon", _LOW_HIGH, rejects=("temperature",)),
+    _gemini(r"", _LOW_HIGH),  # the newest, and what is only called "latest"
+)
+
 _OPENAI = (
     _openai(r"gpt-6-astra|gpt-6\.1-sol", _LOW_XHIGH, off=False, default=True),
     _openai(r"gpt-5\.\d+-chat-latest", ("medium",), off=False, default=True),
@@ -101,6 +200,8 @@ _GPT_OSS = {"efforts": _LOW_HIGH, "think_off": False, "reasons_by_default": True
 
 _ROWS: Mapping[str, tuple[Row, ...]] = {
     "openai": (*_OPENAI, _OPENAI_OTHERS),
+    "anthropic": _CLAUDE,
+    "google": _GEMINI,
     "azure": _OPENAI,  # a deployment may have any name: what looks like no family stays open
     "groq": (
         _row(r"gpt-oss", **_GPT_OSS),
@@ -148,12 +249,26 @@ _ROWS: Mapping[str, tuple[Row, ...]] = {
         _effort(r"kimi|glm-5|zai-glm-5", ("low", "high", "max"), off=True, default=True),
         _never(r"llama|qwen-3-.*instruct|qwen-3-coder"),
     ),
+    # These providers behind the router take OpenAI's wire for embeddings; the others are reached by a pipeline.
+    "huggingface": (_row(r".*:(together|scaleway|deepinfra)$", embeds_by=""),),
     "perplexity": (
         _always(r"sonar-reasoning", think_tags=True),
         _effort(r"sonar-deep-research", _LOW_HIGH, off=False, default=True, think_tags=True),
         _never(r"sonar"),
     ),
 }
+
+# Which of OpenAI's models the Responses API has to carry, and when (providers.md 2.1, 2.6).
+_RESPONSES_AT = frozenset({"openai", "azure"})
+_RESPONSES = (
+    _row(r".*(-pro(-\d{4}|$)|codex)", responses=frozenset({"always"})),
+    _row(r"gpt-6-astra|gpt-6\.1-sol", responses=frozenset({"tools"})),
+    _row(r"gpt-5\.([4-9]|\d\d)(?!\d*-chat)|gpt-6", responses=frozenset({"reasoning_tools"})),
+)
+_MAX_ON_RESPONSES = re.compile(r"gpt-5\.([6-9]|\d\d)|gpt-6")
+# What of Chat Completions the Responses API does not have, and refusals that it does not share.
+_NOT_ON_RESPONSES = frozenset({"seed", "presence_penalty", "frequency_penalty", "logit_bias", "n"})
+_ONLY_ON_CHAT = frozenset({EFFORT_WITH_TOOLS, REASONING_WITH_TOOLS, OTHER_LIMIT})
 
 # True of the model wherever it runs, as long as the service takes efforts at all.
 _ANYWHERE = (_row(r"gpt-oss", **_GPT_OSS),)
@@ -178,6 +293,7 @@ def _find(rows: tuple[Row, ...], segment: str) -> Row | None:
     return next((row for row in rows if row.pattern.match(segment)), None)
 
 
+@lru_cache(maxsize=1024)
 def family_profile(base: Profile, provider_preset: str, model: str) -> Profile:
     """The preset's profile refined for one of its models. `model` is the upstream name, `provider_preset` the name of
     the preset row ("" for none)."""
@@ -185,13 +301,31 @@ def family_profile(base: Profile, provider_preset: str, model: str) -> Profile:
     row = _find(_ROWS.get(provider_preset, ()), segment)
     if row is None and base.reasoning in _TAKES_EFFORTS:
         row = _find(_ANYWHERE, segment)
-    if row is None:
+    changes = dict(row.changes) if row is not None else {}
+    if base.responses and provider_preset in _RESPONSES_AT:
+        needed = _find(_RESPONSES, segment)
+        changes |= needed.changes if needed is not None else {}
+    if not changes:
         return base
-    changes = dict(row.changes)
     for name in _UNITED:
         if name in changes:
             changes[name] = getattr(base, name) | changes[name]
     return base.with_(**changes)
+
+
+def on_responses(profile: Profile, model: str) -> Profile:
+    """The profile of a target of Chat Completions, as the Responses API takes it (providers.md 2.1, 2.3, 2.6)."""
+    efforts = profile.efforts
+    if "xhigh" in efforts and "max" not in efforts and _MAX_ON_RESPONSES.match(_segment(model)):
+        efforts = (*efforts, "max")
+    return profile.with_(
+        rejects=(profile.rejects - _ONLY_ON_CHAT) | _NOT_ON_RESPONSES,
+        accepts=frozenset(),
+        max_stops=0,
+        efforts=efforts,
+        reasoning="none" if profile.reasoning == "none" else "summary",
+        keeps=profile.reasoning != "none" or profile.reasons_by_default,
+    )
 
 
 def reasons(model: str, preset: str) -> bool | None:

@@ -1,14 +1,14 @@
-"""What the X-Bridge-* headers of an answer say of a failure or of the provider.
+"""What the X-Bridge-* headers of an answer and the log say of a failure or of the provider.
 
-Knows: header names, and what may stand in a header. Must not know: wires, aiohttp.
+Knows: header names, what may stand in a header, what may stand in the log. Must not know: wires, aiohttp.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..errors import GatewayError
-from .ports import Exchange
+from ..errors import INVALID_MODEL_NAME, GatewayError, Scope
+from .ports import Exchange, Log
 
 
 def note_error(exchange: Exchange, error: GatewayError) -> None:
@@ -22,8 +22,23 @@ def note_error(exchange: Exchange, error: GatewayError) -> None:
         notes["X-Bridge-Near"] = header_text(", ".join(error.near))
 
 
+def log_failure(log: Log, exchange: Exchange, error: GatewayError, name: str) -> None:
+    """Without the error's words: they may quote the request. `name`: the model that was asked for."""
+    told: dict[str, object] = {
+        "request_id": exchange.request_id, "path": exchange.path, "provider": error.provider,
+        "model": None if error.code == INVALID_MODEL_NAME else name, "scope": error.scope.value,
+        "status": error.status, "upstream_status": error.upstream_status, "upstream_id": error.upstream_id,
+    }  # fmt: skip
+    if error.scope is Scope.CALLER:
+        log.info("refused", **told, code=error.code, near=error.near)
+    else:
+        log.warning("request failed", **told)
+
+
 def header_text(words: str, limit: int = 300) -> str:
     """Text that may stand in a header: printable ASCII, no line ends, not long."""
+    if words.isascii() and words.isprintable():
+        return words[:limit]
     return "".join(c if " " <= c <= "~" else "?" for c in words)[:limit]
 
 

@@ -14,29 +14,33 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import msgspec
 
 from ..dialects.base import Answer, Dialect, Moment
 from ..errors import CONTEXT_LENGTH, GatewayError, Scope, UpstreamRefused, classify, timed_out
 from ..events import fold, unfold
-from ..framing import loads
+from ..framing import BadJSON, loads
 from ..providers.base import Call, Provider, Timeouts, Upstream
 from ..values import ChatRequest, EmbedReply, EmbedRequest, Reply, Usage
 from . import router, trim
+from .aside import aside
+from .batches import in_batches, joined
 from .binding import Bound, Fetch, bind, in_words
+from .carrier import carriage
 from .catalog import Model
 from .continuity import Continuity
-from .families import family_profile
+from .extent import check_extent
 from .metrics import Metrics
-from .notes import name_provider, note_error, upstream_request_id
+from .notes import log_failure, name_provider, note_error, upstream_request_id
 from .ports import Capture, ClientGone, Exchange, Log, Residency, Sink
 from .repair import Learned, learn
 from .stops import StopCutter
 from .streaming import Delivery, Opened
 
 MAX_REPAIRS = 3  # a request (providers.md 2.6)
+OF_ATTEMPT = ("X-Bridge-Dropped", "X-Bridge-Trimmed", "X-Bridge-Upstream-Id")  # said of who answered, of no one before
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class Attempt:
 
 class Pipeline:
     """One for the process. `timeouts` and `presets` (the row a provider was made from) by provider name; `find` looks a
-    public name up."""
+    public name up; `hide` takes our keys out of a provider's words."""
 
     def __init__(
         self,
@@ -80,6 +84,7 @@ class Pipeline:
         metrics: Metrics,
         log: Log,
         settings: Settings,
+        hide: Callable[[str], str],
         capture: Capture | None = None,
     ) -> None:
         self.find = find
@@ -94,30 +99,24 @@ class Pipeline:
         self.metrics = metrics
         self.log = log
         self.settings = settings
+        self.hide = hide
         self.capture = capture
 
     # -- the door side -----------------------------------------------------------------------------------------------
     async def run(self, exchange: Exchange, sink: Sink) -> None:
         """Answers the exchange through the sink, whatever happens. Raises only ClientGone and CancelledError."""
-        stream = False
+        stream, name = False, ""
         try:
             if self.capture is not None:
                 self.capture.inbound(exchange.request_id, exchange.path, exchange.body)
-            request = exchange.dialect.decode(exchange.kind, exchange.body)
-            stream = isinstance(request, ChatRequest) and request.stream
+            request = await aside(len(exchange.body), exchange.dialect.decode, exchange.kind, exchange.body)
+            check_extent(request)
+            stream, name = isinstance(request, ChatRequest) and request.stream, request.model
             await self._serve(exchange, request, sink)
         except GatewayError as error:
             note_error(exchange, error)
-            self._log_failure(exchange, error)
+            log_failure(self.log, exchange, error, name)
             await sink.answer(exchange.dialect.write_error(exchange.kind, error, stream))
-
-    def _log_failure(self, exchange: Exchange, error: GatewayError) -> None:
-        if error.scope is not Scope.CALLER:
-            self.log.warning(
-                "request failed",
-                request_id=exchange.request_id, path=exchange.path, provider=error.provider, scope=error.scope.value,
-                status=error.status, upstream_status=error.upstream_status, upstream_id=error.upstream_id,
-            )  # fmt: skip
 
     async def _serve(self, exchange: Exchange, request: ChatRequest | EmbedRequest, sink: Sink) -> None:
         model = await self.find(request.model)
@@ -126,14 +125,14 @@ class Pipeline:
         native = all(planned.provider.dialect == exchange.dialect.name for planned in plan.targets)
         if not native and await self._answer_here(exchange, request, model, sink):
             return
+        self._touch(request, model)
         try:
             if isinstance(request, ChatRequest) and request.stream and request.intent == "run":
                 await self._deliver(exchange, request, model, plan, sink)
             else:
                 await self._walk(exchange, request, model, plan, sink, None)
         finally:
-            if not native:
-                self._touch(request, model)
+            self._touch(request, model, ended=True)
 
     async def _deliver(
         self, exchange: Exchange, request: ChatRequest, model: Model, plan: router.Plan, sink: Sink
@@ -147,7 +146,7 @@ class Pipeline:
             await delivery.silence.settled()
             if not sink.started:
                 raise
-            self._log_failure(exchange, error)
+            log_failure(self.log, exchange, error, request.model)
             await delivery.fail(error)
         finally:
             delivery.silence.stop()
@@ -162,18 +161,20 @@ class Pipeline:
             exchange.dialect.check(exchange.kind, request, model.view)
         if reason == "run":
             return False
-        self._touch(request, model)
+        self._touch(request, model, ended=True)
         reply: Reply | EmbedReply = Reply(reason=reason) if isinstance(request, ChatRequest) else EmbedReply([])
         await sink.answer(exchange.dialect.write_reply(exchange.kind, request, reply, self._now(exchange)))
         return True
 
-    def _touch(self, request: ChatRequest | EmbedRequest, model: Model) -> None:
-        keep_alive = request.keep_alive if request.keep_alive is not None else model.defaults.keep_alive
-        if request.intent == "unload" or keep_alive == 0:
+    def _touch(self, request: ChatRequest | EmbedRequest, model: Model, ended: bool = False) -> None:
+        """Loaded from the beginning of a request on, and kept from its end on (ollama-protocol.md 2.1)."""
+        keep_alive, default = request.keep_alive, model.defaults.keep_alive
+        wanted = default if keep_alive is None else keep_alive
+        if request.intent == "unload" or (ended and wanted == 0):
             self.residency.unload(model.shown)
         else:
             num_ctx = request.sampling.num_ctx if isinstance(request, ChatRequest) else None
-            self.residency.touch(model.shown, keep_alive, num_ctx)
+            self.residency.touch(model.shown, keep_alive or None, num_ctx, default or None)
 
     # -- the attempt loop --------------------------------------------------------------------------------------------
     async def _walk(
@@ -188,6 +189,8 @@ class Pipeline:
         """Asks the plan's targets in order. The last error stands when none answers."""
         for number, planned in enumerate(plan.targets, 1):
             attempt = Attempt(number, planned.provider, str(planned.target), time.monotonic())
+            for name in OF_ATTEMPT:
+                exchange.notes.pop(name, None)
             exchange.notes["X-Bridge-Target"] = attempt.target
             if number > 1:
                 exchange.notes["X-Bridge-Attempts"] = str(number)
@@ -202,9 +205,12 @@ class Pipeline:
                 attempt.outcome = error.scope.value
                 last = number == len(plan.targets)
                 name_provider(error, planned.provider.name)
+                error.message = self.hide(error.message)
+                error.reason = error.reason and self.hide(error.reason)
                 committed = delivery is not None and delivery.committed
                 if last or committed or error.scope in (Scope.CALLER, Scope.GATEWAY):
                     raise
+                self.metrics.fallbacks.labels(planned.provider.name).inc()
             except (asyncio.CancelledError, ClientGone):
                 attempt.outcome = "cancelled"
                 raise
@@ -213,13 +219,7 @@ class Pipeline:
 
     def _settle(self, exchange: Exchange, model: Model, attempt: Attempt) -> None:
         name = attempt.provider.name
-        if attempt.outcome == "ok":
-            self.metrics.provider_success.labels(name).inc()
-        else:
-            self.metrics.provider_failures.labels(name, attempt.outcome).inc()
-        if attempt.first_token is not None:
-            self.metrics.first_token.labels(name).observe(attempt.first_token)
-        self.metrics.observe_usage(name, attempt.usage)
+        self.metrics.observe_attempt(name, attempt.outcome, attempt.first_token, attempt.usage)
         self.log.info(
             "attempt",
             request_id=exchange.request_id, path=exchange.path, provider=name, model=model.name, target=attempt.target,
@@ -238,33 +238,35 @@ class Pipeline:
     ) -> Opened:
         """Binds and opens; a refusal that names a parameter is repaired and learnt, at most MAX_REPAIRS times."""
         provider = planned.provider
-        dialect = self.dialects[provider.dialect]
-        memory = (provider.base_url, planned.target.model)
-        profile = self.learned.get(memory) or family_profile(
-            provider.profile, self.presets.get(provider.name, ""), planned.target.model
-        )
+        preset = self.presets.get(provider.name, "")
+        way = carriage(self.learned, exchange.dialect.name, request, model, planned, preset)
         strict = self.settings.strict_parameters if model.strict_parameters is None else model.strict_parameters
         timeouts = self._timeouts(planned)
         await provider.ready()
         repairs = 0
         words: list[str] = []
         while True:
-            bound = await bind(exchange, request, model, planned, dialect, profile, self.fetch, self.continuity, strict)
+            dialect = self.dialects[way.dialect]
+            bound = await bind(
+                exchange, request, model, planned, dialect, way.profile, self.fetch, self.continuity, strict
+            )
             if self.capture is not None:
                 self.capture.sent(exchange.request_id, attempt.number, provider.name, bound.kind, bound.body)
-            call = Call(bound.kind, bound.body, stream, timeouts, exchange.request_id, planned.target.model)
+            call = Call(
+                bound.kind, bound.body, stream, timeouts, exchange.request_id, planned.target.model, way.dialect
+            )
             try:
-                async with asyncio.timeout((timeouts.first_byte if stream else timeouts.total) or None):
+                # A whole answer has one limit, which runs already.
+                async with asyncio.timeout(timeouts.first_byte if stream and timeouts.first_byte else None):
                     upstream = await provider.open(call)
             except TimeoutError:
-                seconds = timeouts.first_byte if stream else timeouts.total
-                raise timed_out(provider.name, "answer", seconds) from None
+                raise timed_out(provider.name, "answer", timeouts.first_byte) from None
             except UpstreamRefused as refused:
                 wire = dialect.read_error(refused.status, refused.headers, refused.body)
                 if self.capture is not None:
                     self.capture.received(exchange.request_id, attempt.number, refused.body)
-                sent = bound.sent or loads(bound.body)
-                repair = learn(profile, wire, refused.status, sent) if repairs < MAX_REPAIRS else None
+                sent = bound.sent or _members(bound.body)
+                repair = learn(way.profile, wire, refused.status, sent) if repairs < MAX_REPAIRS else None
                 repairs += 1
                 if repair is None:
                     upstream_id = upstream_request_id(refused.headers)
@@ -274,15 +276,16 @@ class Pipeline:
                     request = msgspec.structs.replace(request, inputs=trim.shorter(request.inputs))
                     exchange.notes["X-Bridge-Trimmed"] = str(repairs)
                     continue
-                profile = repair.profile
+                way.repaired(repair.profile)
                 words.append(repair.words)
-                self.metrics.repairs.labels(provider.name, repair.name).inc()
+                self.metrics.observe_repair(provider.name, repair.name)
                 continue
             # Only what led to an answer is remembered: a wrong guess must not hold for an hour.
-            if words and self.learned.put(memory, profile):
+            if words and way.remember():
                 self.log.warning(
-                    "parameters refused, learnt", provider=provider.name, model=planned.target.model, changes=words
-                )
+                    "parameters refused, learnt",
+                    request_id=exchange.request_id, provider=provider.name, model=planned.target.model, changes=words,
+                )  # fmt: skip
             self._note(exchange, bound, upstream)
             if self.capture is not None:
                 upstream = self.capture.watch(exchange.request_id, attempt.number, upstream)
@@ -295,7 +298,7 @@ class Pipeline:
         if bound.losses:
             exchange.notes["X-Bridge-Dropped"] = in_words(bound.losses)
             for loss in bound.losses:
-                self.metrics.losses.labels(bound.planned.provider.name, loss.name).inc()
+                self.metrics.observe_loss(bound.planned.provider.name, loss.name)
         if bound.trimmed:
             exchange.notes["X-Bridge-Trimmed"] = str(bound.trimmed)
         upstream_id = upstream_request_id(upstream.headers)
@@ -328,30 +331,34 @@ class Pipeline:
         sink: Sink,
     ) -> None:
         limit = self._timeouts(planned).total
+        parts: list[tuple[Opened, bytes]] = []
         try:
             async with asyncio.timeout(limit or None):
-                opened = await self._open(exchange, request, model, planned, attempt, stream=False)
-                try:
-                    data = await opened.upstream.body(self.settings.max_reply)
-                finally:
-                    opened.upstream.close()
+                for part in in_batches(request, planned.provider.profile.max_inputs):
+                    opened = await self._open(exchange, part, model, planned, attempt, stream=False)
+                    try:
+                        parts.append((opened, await opened.upstream.body(self.settings.max_reply)))
+                    finally:
+                        opened.upstream.close()
         except TimeoutError:
             raise timed_out(planned.provider.name, "answer", limit) from None
-        answer, attempt.usage = self._finished(exchange, request, opened, data)
+        answer, attempt.usage = self._finished(exchange, request, parts)
         await sink.answer(answer)
 
     def _finished(
-        self, exchange: Exchange, request: ChatRequest | EmbedRequest, opened: Opened, data: bytes
+        self, exchange: Exchange, request: ChatRequest | EmbedRequest, parts: list[tuple[Opened, bytes]]
     ) -> tuple[Answer, Usage]:
-        """A provider's whole reply -> the client's answer."""
+        """A provider's whole reply -> the client's answer. Only embeddings come in several parts."""
+        opened, data = parts[0]
         bound = opened.bound
         if bound.relay:
             body, usage = exchange.dialect.relay_reply(exchange.kind, data, request)
             if usage.prompt is None and usage.completion is None:
                 # Some services answer 200 with an error inside; reading it as a reply raises that error.
-                bound.dialect.read_reply(bound.kind, data, bound.profile)
+                read_reply(bound, data)
             return Answer(200, opened.upstream.headers.get("content-type", "application/json"), body), usage
-        reply = bound.dialect.read_reply(bound.kind, data, bound.profile)
+        replies = [read_reply(part.bound, body) for part, body in parts]
+        reply = replies[0] if len(replies) == 1 else joined([each for each in replies if isinstance(each, EmbedReply)])
         if bound.keeper is not None and isinstance(reply, Reply):
             bound.keeper.feed(unfold(reply))
         if bound.cut_stops and isinstance(reply, Reply):
@@ -367,6 +374,19 @@ class Pipeline:
 def too_long_to_embed(request: ChatRequest | EmbedRequest, error: GatewayError) -> TypeGuard[EmbedRequest]:
     """Ollama cuts a text that the model cannot hold, unless the client forbids it (ollama-protocol.md 2.7)."""
     return isinstance(request, EmbedRequest) and bool(request.truncate) and error.code == CONTEXT_LENGTH
+
+
+def read_reply(bound: Bound, body: bytes) -> Reply | EmbedReply:
+    return bound.dialect.read_reply(bound.kind, body, bound.profile)
+
+
+def _members(relayed: bytes) -> dict[str, Any]:
+    """What a relayed body says. It went out as it came: of one that is not JSON nothing can be learnt."""
+    try:
+        value = loads(relayed)
+    except BadJSON:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def cut_reply(reply: Reply, stops: list[str]) -> Reply:

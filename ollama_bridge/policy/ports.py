@@ -63,9 +63,9 @@ class Sink(Protocol):
 
 class Residency(Protocol):
     """Which models count as loaded: what /api/ps shows. Seconds; a negative keep_alive is for ever, None leaves the
-    current one (or the default)."""
+    current one of a loaded model and is `default` for a new load (None: the residency's own)."""
 
-    def touch(self, name: str, keep_alive: float | None, num_ctx: int | None) -> None: ...
+    def touch(self, name: str, keep_alive: float | None, num_ctx: int | None, default: float | None = None) -> None: ...
 
     def unload(self, name: str) -> None: ...
 

@@ -61,8 +61,8 @@ def facts_of(kind: str, request: ChatRequest | EmbedRequest) -> Facts:
 
 
 def plan(facts: Facts, model: Model, providers: Mapping[str, Provider]) -> Plan:
-    """Raises GatewayError: an unknown privacy word (400), nothing local for a strict request (400), or every target's
-    provider is off (500, with what to do)."""
+    """Raises GatewayError: an unknown privacy word (400); nothing local for a strict request, or a picture that would
+    have to be fetched for one (400); every target's provider is off (500, with what to do)."""
     if facts.privacy not in (None, "strict", "flexible"):
         raise refuse(f"unknown privacy_mode '{facts.privacy}': use strict or flexible", param="privacy_mode")
     chosen: list[Planned] = []
@@ -70,18 +70,33 @@ def plan(facts: Facts, model: Model, providers: Mapping[str, Provider]) -> Plan:
     off: str | None = None
     for target in model.targets:
         provider = providers[target.provider]
-        if facts.privacy == "strict" and (not provider.local or model.remote):
-            left_out.append((target, "leaves this machine, and the request is strict"))
+        why = _leaving(target, provider) if facts.privacy == "strict" else None
+        if why is not None:
+            left_out.append((target, why))
         elif provider.off is not None:
             off = off or provider.off
             left_out.append((target, provider.off))
         else:
             chosen.append(Planned(target, provider, "named by the model map"))
-    if chosen:
-        return Plan(tuple(chosen), tuple(left_out))
-    if facts.privacy == "strict" and off is None:
+    if chosen and facts.privacy == "strict" and facts.image_urls:
         raise refuse(
-            f"privacy_mode is strict, and model '{facts.model}' is answered by a provider that is not local",
+            "privacy_mode is strict, and a picture is named by its address: fetching it would tell others; send the "
+            "picture itself",
             param="privacy_mode",
         )
+    if chosen:
+        return Plan(tuple(chosen), tuple(left_out))
+    if off is None:
+        raise refuse(f"privacy_mode is strict, and model '{facts.model}' {left_out[0][1]}", param="privacy_mode")
     raise GatewayError(off or "no target", status=500, scope=Scope.NO_KEY, provider=model.targets[0].provider)
+
+
+def _leaving(target: Target, provider: Provider) -> str | None:
+    """Why a strict request must not go there; None when it stays on our machines."""
+    if not provider.local:
+        return "is answered by a provider that is not local"
+    if target.remote:
+        return "is a cloud model of a real Ollama"
+    if target.remote is None:
+        return "is not known to run on this machine"
+    return None

@@ -13,8 +13,8 @@ from .ports import ClientGone, Sink
 
 class Silence:
     """Watches one stream. `beat_every` seconds without content: status and headers go out and a heart-beat follows
-    each such interval (house rules, section 3). After `arm_idle`, `idle` seconds without a byte call `on_stall` once.
-    Zero switches either off."""
+    each such interval (house rules, section 3). After `arm_idle`, `idle` seconds without a byte call `on_stall` once,
+    but not while `writing`: set before a write to the client, taken back by `heard`. Zero switches either off."""
 
     def __init__(
         self, sink: Sink, beat_every: float, beat: bytes, content_type: str, headers: Mapping[str, str]
@@ -32,12 +32,14 @@ class Silence:
         self._timer: asyncio.TimerHandle | None = None
         self._starting: asyncio.Task[None] | None = None
         self.stalled = False
+        self.writing = False  # a client that reads slowly is no silence of the provider's
         if beat_every:
             self._timer = self._loop.call_later(beat_every, self._tick)
 
     def heard(self) -> None:
         """Bytes came from upstream and content went to the client."""
         self._heard = self._last = self._loop.time()
+        self.writing = False
 
     def heard_only(self) -> None:
         """Bytes came from upstream, nothing went to the client: the idle limit starts anew, the heart-beat does not."""
@@ -59,6 +61,8 @@ class Silence:
 
     def _tick(self) -> None:
         now = self._loop.time()
+        if self.writing:
+            self._heard = now
         if self._idle and not self.stalled and now >= self._heard + self._idle:
             self.stalled = True
             if self._on_stall is not None:

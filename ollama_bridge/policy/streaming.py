@@ -13,6 +13,7 @@ from typing import Protocol
 from ..dialects.base import Moment, StreamReader, StreamWriter, Tap
 from ..errors import GatewayError, broken, timed_out
 from ..events import Event, Failed, Finish, is_content
+from ..framing import MAX_FRAME
 from ..providers.base import Timeouts, Upstream
 from ..values import ChatRequest, Usage
 from .binding import Bound
@@ -22,6 +23,8 @@ from .silence import Silence
 from .stops import StopCutter
 
 ENDING_SECONDS = 1.0  # how long counts may follow a finish reason, where the end of the stream is left out
+HELD_AT_MOST = 1024 * 1024  # bytes for the client that may come before the first content: comments, empty frames
+SILENT_AT_MOST = 2 * MAX_FRAME  # bytes in a row that give the client nothing: more than the longest honest frame
 DRAIN_SECONDS = 0.1  # how long a finished stream may take to end, so that its connection can be used again
 
 
@@ -147,6 +150,7 @@ class Delivery:
     committed: bool = False
     first_ns: int | None = None
     usage: Usage = field(default_factory=Usage)
+    attempts: int = 0
 
     @classmethod
     def begin(cls, exchange: Exchange, request: ChatRequest, sink: Sink, heartbeat: float) -> Delivery:
@@ -159,9 +163,11 @@ class Delivery:
 
     def flow(self, bound: Bound) -> Flow:
         dialect, kind = self.exchange.dialect, self.exchange.kind
+        self.attempts += 1
         if bound.relay:
             return Relayed(dialect.tap(kind, self.request))
-        self.writer = dialect.writer(kind, self.request)  # a fresh one: an earlier attempt may have used the last
+        if self.attempts > 1:
+            self.writer = dialect.writer(kind, self.request)  # an earlier attempt may have used the last
         cutter = StopCutter(bound.cut_stops) if bound.cut_stops else None
         return Translated(bound.dialect.reader(bound.kind, bound.profile), self.writer, cutter, bound.keeper)
 
@@ -189,30 +195,37 @@ class Delivery:
 
     async def _peek(self, opened: Opened, flow: Flow) -> bytes:
         """Reads until there is content; what the client will get of it is held back."""
-        held: list[bytes] = []
+        held = bytearray()
+        read = 0
         limit = opened.timeouts.first_token
+        provider = opened.bound.planned.provider.name
         try:
             async with asyncio.timeout(limit or None):
                 while not (flow.content or flow.finished):
                     data = await opened.upstream.read()
                     now = self.now()
-                    held.append(flow.feed(data, now) if data else flow.end(now))
+                    held += flow.feed(data, now) if data else flow.end(now)
                     self.first_ns = now.first_ns
                     if flow.failed is not None and not flow.content:
                         raise flow.failed
                     if not data and not flow.content:
-                        raise broken(opened.bound.planned.provider.name, "ended the stream before any content")
+                        raise broken(provider, "ended the stream before any content")
+                    read += len(data)
+                    if (len(held) > HELD_AT_MOST or read > SILENT_AT_MOST) and not flow.content:
+                        raise broken(provider, f"sent {read} bytes without any content")
         except TimeoutError:
-            raise timed_out(opened.bound.planned.provider.name, "token", limit) from None
-        return b"".join(held)
+            raise timed_out(provider, "token", limit) from None
+        return bytes(held)
 
     async def _pump(self, opened: Opened, flow: Flow) -> None:
         upstream, silence, sink = opened.upstream, self.silence, self.sink
         provider = opened.bound.planned.provider.name
-        silence.heard()
-        silence.arm_idle(opened.timeouts.idle, upstream.close)
+        if not flow.finished:
+            silence.heard()
+            silence.arm_idle(opened.timeouts.idle, upstream.close)
         cut: GatewayError | None = None
         ending = False
+        silent = 0  # bytes in a row without anything for the client
         while not flow.finished and flow.failed is None:
             try:
                 data = await upstream.read()
@@ -221,10 +234,15 @@ class Delivery:
             now = self.now()
             if data:
                 if out := flow.feed(data, now):
+                    silence.writing = True
                     await sink.write(out)
                     silence.heard()
+                    silent = 0
                 else:
                     silence.heard_only()
+                    silent += len(data)
+                    if silent > SILENT_AT_MOST:
+                        raise broken(provider, f"sent {silent} bytes without any content")
                 if flow.ending and not ending:
                     ending = True
                     silence.arm_idle(ENDING_SECONDS, upstream.close)

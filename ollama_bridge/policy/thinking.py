@@ -12,7 +12,9 @@ from ..dialects.base import Loss, Profile
 from ..values import ChatRequest, Think
 from .families import EFFORT_WITH_TOOLS, REASONING_WITH_TOOLS, SCALE
 
-_SWITCHED = frozenset({"openrouter", "deepseek", "template"})  # ways of thinking control that have a plain "on"
+_QUIET = frozenset({"thinking_level", "thinking_budget", "summary"})  # what cannot be off can be turned down and hidden
+_ASKED = _QUIET | {"adaptive", "between_tools", "budget"}  # ways in which thoughts are shown only when asked for
+_SWITCHED = _ASKED | {"openrouter", "deepseek", "template"}  # ways of thinking control that have a plain "on"
 
 
 def can_think(profile: Profile) -> bool:
@@ -42,13 +44,13 @@ def fit_think(request: ChatRequest, profile: Profile, losses: list[Loss]) -> tup
     if wanted is False:
         return _fit_off(profile, losses)
     if wanted is True:
-        if profile.reasons_by_default:
+        if profile.reasons_by_default and profile.reasoning not in _ASKED:
             return None, True
         return (True if profile.reasoning in _SWITCHED else nearest("medium", profile.efforts) or True), True
     level = nearest(wanted, profile.efforts)
     if level is None:
         losses.append(Loss("think", "has no levels"))
-        return (None if profile.reasons_by_default else True), True
+        return (None if profile.reasons_by_default and profile.reasoning not in _ASKED else True), True
     return level, True
 
 
@@ -58,6 +60,8 @@ def _fit_off(profile: Profile, losses: list[Loss]) -> tuple[Think, bool]:
     if not profile.reasons_by_default:
         return None, False
     losses.append(Loss("think", "cannot be switched off"))
+    if profile.reasoning in _QUIET:
+        return False, True
     return nearest("minimal", profile.efforts or ("low",)), True
 
 

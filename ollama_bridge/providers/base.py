@@ -27,9 +27,9 @@ class Timeouts:
 
 @dataclass(slots=True)
 class Call:
-    """One attempt. `kind` is an Endpoint kind of the provider's dialect; `body` either the value to encode or bytes
-    to send as they are. `model` is the upstream name, for wires that have it in the path. `request_id` is ours, for
-    the log."""
+    """One attempt. `kind` is an Endpoint kind of `dialect`, "" for the provider's own; `body` either the value to
+    encode or bytes to send as they are. `model` is the upstream name, for wires that have it in the path.
+    `request_id` is ours, for the log."""
 
     kind: str
     body: dict[str, Any] | bytes
@@ -37,13 +37,14 @@ class Call:
     timeouts: Timeouts
     request_id: str = ""
     model: str = ""
+    dialect: str = ""
 
 
 class Upstream(Protocol):
     """An answer with a status below 400, body not yet read."""
 
     status: int
-    headers: Mapping[str, str]  # lower-case names
+    headers: Mapping[str, str]  # to be asked for lower-case names
 
     async def read(self) -> bytes:
         """All that has arrived, at least one byte; b"" at the end. Safe to cancel: nothing is lost. Raises GatewayError
@@ -73,8 +74,9 @@ class ListedModel:
 
 
 class Provider(Protocol):
-    """`name` is the configured name, `kind` the word of the config, `dialect` the wire it speaks. `local`: requests to
-    it do not leave our machines. `off` is None, or the sentence that says why it cannot be used and what to do."""
+    """`name` is the configured name, `kind` the word of the config, `dialect` its own wire; what else it speaks, its
+    `profile` says (`responses`, `embeds_by`). `local`: requests to it do not leave our machines. `off` is None, or the
+    sentence that says why it cannot be used and what to do."""
 
     name: str
     kind: str

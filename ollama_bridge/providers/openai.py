@@ -4,15 +4,19 @@ Knows: the openai SDK (no other module imports it), and how compatible services 
 what a body says: bytes go out and come back as they are.
 
 The SDK writes address, key and headers and raises its typed errors; its `post` with `cast_to=httpx2.Response` and a raw
-stream builds no pydantic object in either direction (providers.md 7.1, performance.md 9.4). The SDK is imported and its
-client built with the first call, in a thread: importing takes about half a second, which other streams shall not feel.
+stream builds no pydantic object in either direction (providers.md 7.1, performance.md 9.4). Even so it costs more than
+all the rest of a request: the head that it wrote for the first call of a kind goes out again with the next ones, and
+only answers that are none are handed to it (performance.md 9.9). The SDK is imported and its client built with the
+first call, in a thread: importing takes about half a second, which other streams shall not feel.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import aiohttp
 
@@ -20,12 +24,16 @@ from ..dialects.base import CHAT, EMBED, GENERATE, Profile
 from ..errors import GatewayError, Scope, UpstreamRefused, broken, timed_out, unreachable
 from ..framing import BadJSON, dumps, loads
 from .base import Call, ListedModel, Timeouts
-from .transport import AiohttpUpstream, http_client, longest_silence, no_connection, redirected
+from .heads import Heads
+from .loading import load
+from .transport import AiohttpUpstream, answered_with, http_client, longest_silence, no_connection, redirected, send
 
 if TYPE_CHECKING:
+    import httpx2
     import openai
 
 PATHS = {CHAT: "/chat/completions", GENERATE: "/completions", EMBED: "/embeddings"}
+RESPONSES = "responses"  # the dialect of OpenAI's other API for chats
 LIST_LIMIT = 32 * 1024 * 1024  # bytes of a catalogue; OpenRouter's, the longest, has about one million
 
 # Asked for raw, the SDK hands over the response unread. Streams are asked for unpacked, so that no proxy on the way
@@ -36,7 +44,9 @@ _STREAM = {**_WHOLE, "Accept-Encoding": "identity"}
 
 class OpenAIProvider:
     """One account at one OpenAI-compatible service. `api_key` None: the service takes none. `headers` are added to
-    each request (an organization, a billing account …). `timeouts` are those of `models()`; a call brings its own."""
+    each request (an organization, a billing account …). `timeouts` are those of `models()`; a call brings its own.
+    `clock` in seconds. `api_version`: of Azure's first API, which has the deployment in its paths and its key in a
+    header of its own; `base_url` is then the resource's endpoint (providers.md 8)."""
 
     kind = "openai"
     dialect = "openai"
@@ -53,17 +63,21 @@ class OpenAIProvider:
         off: str | None,
         timeouts: Timeouts,
         headers: Mapping[str, str] | None = None,
+        api_version: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self.base_url = base_url
-        self.profile = profile
+        self.profile = profile if api_version is None else profile.with_(responses=frozenset())
         self.local = local
         self.off = off
         self._api_key = api_key
+        self._api_version = api_version
         self._session = session
         self._timeouts = timeouts
         self._headers = dict(headers or {})
         self._client: openai.AsyncOpenAI | None = None
+        self._heads = Heads(clock)
         self._building = asyncio.Lock()
 
     async def ready(self) -> None:
@@ -72,7 +86,13 @@ class OpenAIProvider:
 
     async def open(self, call: Call) -> AiohttpUpstream:
         body = call.body if isinstance(call.body, bytes) else dumps(call.body)
-        return await self._send(PATHS[call.kind], body, call.timeouts, call.stream)
+        return await self._send(self._path(call), body, call.timeouts, call.stream)
+
+    def _path(self, call: Call) -> str:
+        if call.dialect == RESPONSES:
+            return "/responses"
+        path = PATHS[call.kind]
+        return f"/deployments/{quote(call.model, safe='')}{path}" if self._api_version else path
 
     async def models(self) -> list[ListedModel]:
         """GET /models. Raises as `open` does, and GatewayError (provider) when the answer is no list."""
@@ -85,6 +105,7 @@ class OpenAIProvider:
 
     async def close(self) -> None:
         client, self._client = self._client, None
+        self._heads.forget()
         if client is not None:
             await client.close()
 
@@ -93,22 +114,53 @@ class OpenAIProvider:
         if self.off is not None:
             raise GatewayError(self.off, status=500, scope=Scope.NO_KEY, provider=self.name)
         client = self._client or await self._build()
+        silence = longest_silence(timeouts, stream)
+        # Beside what the client was built from, a head depends on these: the SDK names its read time-out in it.
+        kind = (path, stream, silence)
+        head = self._heads.get(kind)
+        if head is None:
+            response = await self._ask(client, path, body, timeouts, stream, silence)
+            self._heads.keep(kind, response.extensions["head"])
+            return AiohttpUpstream(response.extensions["raw"], self.name, silence)
+        upstream = await send(
+            self._session, self.name, head.method, head.url,
+            headers=head.for_body(body), body=body, timeouts=timeouts, stream=stream,
+        )  # fmt: skip
+        if upstream.status >= 300:
+            try:
+                with answered_with(upstream):
+                    await self._ask(client, path, body, timeouts, stream, silence)
+            except BaseException:
+                upstream.close()
+                raise
+        return upstream
+
+    async def _ask(
+        self,
+        client: openai.AsyncOpenAI,
+        path: str,
+        body: bytes | None,
+        timeouts: Timeouts,
+        stream: bool,
+        silence: float | None,
+    ) -> httpx2.Response:
+        """Through the SDK. Raises as `open` does, for a redirect too."""
         import httpx2
         import openai
 
-        silence = longest_silence(timeouts, stream)
         options: Any = {
             "headers": _STREAM if stream else _WHOLE,
             "timeout": httpx2.Timeout(silence, connect=timeouts.connect or None),
         }
         try:
             if body is None:
-                response = await client.get(path, cast_to=httpx2.Response, options=options)
-            else:
-                response = await client.post(path, cast_to=httpx2.Response, content=body, options=options)
+                return await client.get(path, cast_to=httpx2.Response, options=options)
+            return await client.post(path, cast_to=httpx2.Response, content=body, options=options)
         except openai.APIStatusError as error:
             if error.status_code < 400:
                 raise redirected(self.name, error.status_code) from None
+            if error.status_code in (401, 403):
+                self._heads.forget()  # should the SDK know of another credential, it shall get to send it
             raise UpstreamRefused(
                 error.status_code, dict(error.response.headers.items()), error.response.content
             ) from None
@@ -118,13 +170,12 @@ class OpenAIProvider:
             raise timed_out(self.name, "answer", silence or 0) from None
         except openai.APIConnectionError as error:
             raise unreachable(self.name, str(error.__cause__)) from None
-        return AiohttpUpstream(response.extensions["raw"], self.name, silence)
 
     async def _build(self) -> openai.AsyncOpenAI:
         async with self._building:
             if self._client is None:
                 try:
-                    self._client = await asyncio.to_thread(self._new_client)
+                    self._client = await load(self._new_client)
                 except ImportError:
                     raise GatewayError(
                         f"provider '{self.name}' needs the openai SDK: pip install openai",
@@ -135,13 +186,17 @@ class OpenAIProvider:
     def _new_client(self) -> openai.AsyncOpenAI:
         import openai
 
-        client = openai.AsyncOpenAI(
-            api_key=self._api_key or "none",  # the SDK insists on one
-            base_url=self.base_url,
-            max_retries=0,
-            default_headers=self._headers,
-            http_client=http_client(self._session),
-        )
+        settings: Any = {
+            "api_key": self._api_key or "none",  # the SDK insists on one
+            "max_retries": 0,
+            "default_headers": self._headers,
+            "http_client": http_client(self._session),
+        }
+        client: openai.AsyncOpenAI
+        if self._api_version is None:
+            client = openai.AsyncOpenAI(base_url=self.base_url, **settings)
+        else:
+            client = openai.AsyncAzureOpenAI(azure_endpoint=self.base_url, api_version=self._api_version, **settings)
         # What the constructor took from OPENAI_ORG_ID, _PROJECT_ID, _ADMIN_KEY and _CUSTOM_HEADERS: it reads the
         # environment for each of them that is not given, and only our own configuration may speak here.
         client.organization = client.project = client.admin_api_key = None
@@ -151,7 +206,10 @@ class OpenAIProvider:
 
 # -- catalogues: providers.md 5.1 ------------------------------------------------------------------------------------
 
-_CONTEXT = ("context_length", "context_window", "max_model_len", "max_context_length", "meta.n_ctx_train")
+# llama.cpp tells with what window it runs (meta.n_ctx) and with what its model was trained.
+_CONTEXT = (
+    "context_length", "context_window", "max_model_len", "max_context_length", "meta.n_ctx", "meta.n_ctx_train",
+)  # fmt: skip
 _OUTPUT = ("top_provider.max_completion_tokens", "max_completion_tokens", "max_output_tokens")
 _EMBEDDING = ("embedding_length", "meta.n_embd")
 

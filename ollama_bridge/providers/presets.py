@@ -16,14 +16,15 @@ from ..dialects.base import Profile
 @dataclass(frozen=True, slots=True)
 class Preset:
     """`keys`: variables that may hold the key, the one to name in messages first. `needs_key`: without one the service
-    is off. `base_url` "" has to be given. `local`: requests do not leave our machines, as long as the address is a
-    private one. `label` and `note` are for people."""
+    is off. `by_name`: it is there only when the file or a target names it. `base_url` "" has to be given. `local`:
+    requests do not leave our machines, as long as the address is a private one. `label` and `note` are for people."""
 
     name: str
     kind: str
     base_url: str
     keys: tuple[str, ...] = ()
     needs_key: bool = True
+    by_name: bool = False
     local: bool = False
     profile: Profile = field(default_factory=Profile)
     label: str = ""
@@ -38,7 +39,11 @@ _LLAMA = frozenset(
 _HOSTED = frozenset({"top_k", "min_p", "repeat_penalty", "repetition_penalty"})
 _PENALTIES = frozenset({"presence_penalty", "frequency_penalty"})
 
-_OPENAI = Profile(max_tokens_field="max_completion_tokens")
+# Thoughts of its models come by the Responses API alone; the models that need it otherwise are in policy/families.
+_OPENAI = Profile(max_tokens_field="max_completion_tokens", responses=frozenset({"think"}))
+_OLLAMA = Profile(
+    accepts=_LLAMA | {"num_ctx"}, max_stops=1024, image_urls=False, efforts=("low", "medium", "high", "max")
+)
 
 _ROWS = (
     Preset(
@@ -47,8 +52,27 @@ _ROWS = (
     ),
     Preset(
         "azure", "openai", "", ("AZURE_OPENAI_API_KEY",),
-        label="Azure OpenAI", note="base_url: https://RESOURCE.openai.azure.com/openai/v1; models are deployments",
+        label="Azure OpenAI",
+        note="base_url: https://RESOURCE.openai.azure.com/openai/v1; models are deployments. For the API before that "
+        "one, base_url without its path, and an api_version",
         profile=_OPENAI,
+    ),
+    Preset(
+        "anthropic", "anthropic", "https://api.anthropic.com", ("ANTHROPIC_API_KEY",),
+        label="Anthropic", note="no embeddings",
+        # Sampling is refused by the API version of 2026-10-21; a header `anthropic-version` with an older one lifts it.
+        profile=Profile(
+            rejects=_PENALTIES | {"temperature", "top_p", "top_k", "seed", "logprobs"}, accepts=frozenset({"top_k"}),
+            max_stops=1024, reasoning="adaptive", keeps=True, cache_from=16_384,
+        ),
+    ),
+    Preset(
+        "google", "google", "https://generativelanguage.googleapis.com/v1beta", ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+        label="Google Gemini", note="an address may end with another version of the API",
+        profile=Profile(
+            accepts=frozenset({"top_k"}), rejects=frozenset({"parallel_tool_calls"}), max_stops=5, image_urls=False,
+            reasoning="thinking_level", keeps=True, max_inputs=100,
+        ),
     ),
     Preset(
         "groq", "openai", "https://api.groq.com/openai/v1", ("GROQ_API_KEY",),
@@ -109,6 +133,14 @@ _ROWS = (
         ),
     ),
     Preset(
+        "huggingface", "huggingface", "https://router.huggingface.co/v1", ("HF_TOKEN", "HUGGINGFACE_API_KEY"),
+        label="Hugging Face",
+        note="models are named org/model, org/model:provider or org/model:fastest; a dedicated endpoint has its "
+        "base_url; headers: {X-HF-Bill-To: organization}",
+        # What a request may say depends on whom the router asks; the pipelines have the embeddings.
+        profile=Profile(think_tags=True, embeds_by="feature-extraction"),
+    ),
+    Preset(
         "vllm", "openai", "http://localhost:8000/v1", ("VLLM_API_KEY",), needs_key=False, local=True,
         label="vLLM", note="its default port is this gateway's too: move one of them",
         profile=Profile(
@@ -127,10 +159,17 @@ _ROWS = (
     ),
     Preset(
         "ollama", "ollama", "http://localhost:11434", ("OLLAMA_API_KEY",), needs_key=False, local=True,
-        label="Ollama", note="OLLAMA_BASE_URL names another host",
-        profile=Profile(
-            accepts=_LLAMA | {"num_ctx"}, max_stops=1024, image_urls=False, efforts=("low", "medium", "high", "max")
-        ),
+        label="Ollama", note="OLLAMA_BASE_URL names another host", profile=_OLLAMA,
+    ),
+    Preset(
+        "ollama-cloud", "ollama", "https://ollama.com", ("OLLAMA_API_KEY",), by_name=True,
+        label="Ollama's cloud", note="the key may be meant for a guarded host, so it is used here only when named",
+        profile=_OLLAMA,
+    ),
+    Preset(
+        "ollamafreeapi", "ollamafree", "", needs_key=False, by_name=True,
+        label="OllamaFreeAPI", note="strangers' servers from a public list: they read what they are asked",
+        profile=_OLLAMA,
     ),
     Preset(
         "echo", "echo", "", needs_key=False, local=True,

@@ -12,14 +12,18 @@ import asyncio
 import functools
 import io
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from ..errors import GatewayError, UpstreamRefused, broken, timed_out, unreachable
 from .base import Timeouts
+from .heads import Head
 
 if TYPE_CHECKING:
     import httpx2
@@ -81,9 +85,11 @@ class AiohttpUpstream:
 
     def __init__(self, response: aiohttp.ClientResponse, provider: str, silence: float | None) -> None:
         self.status = response.status
-        self.headers: Mapping[str, str] = {
-            name.lower(): value for name, value in response.headers.items() if name.lower() != "content-encoding"
-        }
+        self.headers: Mapping[str, str] = response.headers  # names in any case, lower case among them
+        if "content-encoding" in response.headers:
+            kept = {name.lower(): value for name, value in response.headers.items()}
+            del kept["content-encoding"]
+            self.headers = kept
         self._response = response
         self._content = response.content
         self._provider = provider
@@ -128,8 +134,8 @@ class AiohttpUpstream:
         return UpstreamRefused(self.status, self.headers, kept[:ERROR_LIMIT])
 
     def close(self) -> None:
-        # At the end of the body the connection is back in the pool already, and this leaves it there.
-        self._response.close()
+        if not self._response.closed:  # at the end of the body the connection is back in the pool already
+            self._response.close()
 
 
 def _arrived(content: aiohttp.StreamReader, error: BaseException) -> bytes:
@@ -172,8 +178,8 @@ async def _request(
     session: aiohttp.ClientSession,
     method: str,
     url: str | URL,
-    headers: Mapping[str, str] | Sequence[tuple[str, str]],
-    body: bytes,
+    headers: Mapping[str, str],
+    body: bytes | None,
     connect: float | None,
     silence: float | None,
 ) -> aiohttp.ClientResponse:
@@ -182,7 +188,7 @@ async def _request(
         method,
         url,
         headers=headers,
-        data=io.BytesIO(body) if len(body) > LARGE_BODY else body or None,
+        data=io.BytesIO(body) if body and len(body) > LARGE_BODY else body or None,
         allow_redirects=False,
         timeout=aiohttp.ClientTimeout(total=None, connect=connect, sock_read=silence),
     )
@@ -194,14 +200,14 @@ async def send(
     session: aiohttp.ClientSession,
     provider: str,
     method: str,
-    url: str,
+    url: str | URL,
     *,
     headers: Mapping[str, str],
-    body: bytes,
+    body: bytes | None,
     timeouts: Timeouts,
     stream: bool,
 ) -> AiohttpUpstream:
-    """One request of a provider that has no SDK -> its answer, whatever the status, redirects not followed. Raises
+    """One request that no SDK has a part in -> its answer, whatever the status, redirects not followed. Raises
     GatewayError when nothing came back. Cancelling it closes the connection."""
     silence = longest_silence(timeouts, stream)
     try:
@@ -224,10 +230,24 @@ def redirected(provider: str, status: int) -> GatewayError:
     return broken(provider, f"answered with a redirect ({status}), which is not followed")
 
 
+_answer: ContextVar[aiohttp.ClientResponse | None] = ContextVar("answer", default=None)
+
+
+@contextmanager
+def answered_with(upstream: AiohttpUpstream) -> Iterator[None]:
+    """What an SDK sends within it goes nowhere: this is the answer to it already. So an SDK judges, by its own error
+    classes, answers to requests that went out without it."""
+    token = _answer.set(upstream._response)
+    try:
+        yield
+    finally:
+        _answer.reset(token)
+
+
 def http_client(session: aiohttp.ClientSession) -> httpx2.AsyncClient:
     """What an SDK takes as its `http_client`: no connections, cookies, proxies or redirects of its own. Closing it
     leaves the session open. A response's `extensions["raw"]` is the aiohttp.ClientResponse, its body not yet read
-    when the SDK was asked for a raw stream."""
+    when the SDK was asked for a raw stream; `extensions["head"]` is the Head that the SDK has written for it."""
     from http.cookiejar import CookieJar, DefaultCookiePolicy
 
     import httpx2
@@ -293,28 +313,27 @@ def _transport_class() -> Callable[[aiohttp.ClientSession], httpx2.AsyncBaseTran
             self._session = session
 
         async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-            limits = request.extensions.get("timeout", {})
-            body = await request.aread()
-            try:
-                response = await _request(
-                    self._session,
-                    request.method,
-                    URL(str(request.url), encoded=True),  # as the SDK wrote it
-                    request.headers.multi_items(),
-                    body,
-                    limits.get("connect"),
-                    limits.get("read"),
-                )
-            except _FAILURES as error:
-                raise mapped(error) from error
+            # As the SDK wrote it.
+            url = URL(str(request.url), encoded=True)
+            head = Head(request.method, url, CIMultiDict(request.headers.multi_items()))
+            response = _answer.get() or await self._ask(request, head)
             # aiohttp has inflated the body; an SDK that saw the header would do it again and fail.
             headers = [(name, value) for name, value in response.raw_headers if name.lower() != b"content-encoding"]
             return httpx2.Response(
                 response.status,
                 headers=headers,
                 stream=Body(response),
-                extensions={"http_version": b"HTTP/1.1", "raw": response},
+                extensions={"http_version": b"HTTP/1.1", "raw": response, "head": head},
             )
+
+        async def _ask(self, request: httpx2.Request, head: Head) -> aiohttp.ClientResponse:
+            limits = request.extensions.get("timeout", {})
+            connect, silence = limits.get("connect"), limits.get("read")
+            body = await request.aread()
+            try:
+                return await _request(self._session, head.method, head.url, head.headers, body, connect, silence)
+            except _FAILURES as error:
+                raise mapped(error) from error
 
         async def aclose(self) -> None:
             """The session is shared: whoever opened it closes it."""

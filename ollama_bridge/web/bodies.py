@@ -35,8 +35,9 @@ class NotInflated(GatewayError):
         super().__init__(message, status=400, scope=Scope.CALLER, early=True)
 
 
-async def read(request: web.BaseRequest, limit: int, idle: float) -> bytes:
-    """The whole body. `limit` in bytes, `idle` in seconds without any byte.
+async def read(request: web.BaseRequest, limit: int, idle: float, rate: float) -> bytes:
+    """The whole body. `limit` in bytes, `idle` in seconds without any byte, `rate` in bytes a second: how fast it must
+    come on the whole, once `idle` has passed.
 
     Raises Unreadable (413 too long, 408 too slow, 400 broken framing) and ClientGone.
     """
@@ -44,12 +45,19 @@ async def read(request: web.BaseRequest, limit: int, idle: float) -> bytes:
         raise _too_long(limit)
     if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    silent = late = began
     pieces: list[bytes] = []
     size = 0
     try:
         while True:
-            async with asyncio.timeout(idle):
-                piece = await request.content.readany()
+            if request.content.is_eof():  # the rest is here, as with most bodies all of it is
+                piece = request.content.read_nowait()
+            else:
+                silent, late = clock() + idle, began + idle + size / rate
+                async with asyncio.timeout_at(min(silent, late)):
+                    piece = await request.content.readany()
             if not piece:
                 return b"".join(pieces)
             size += len(piece)
@@ -57,7 +65,9 @@ async def read(request: web.BaseRequest, limit: int, idle: float) -> bytes:
                 raise _too_long(limit)
             pieces.append(piece)
     except TimeoutError:
-        raise Unreadable(f"no byte of the request body came for {idle:g} s", 408) from None
+        if silent <= late:
+            raise Unreadable(f"no byte of the request body came for {idle:g} s", 408) from None
+        raise Unreadable(f"the request body came slower than {rate:g} bytes a second", 408) from None
     except web.RequestPayloadError:
         raise Unreadable("the request body is not framed as its headers say", 400) from None
     except ConnectionError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from enum import Enum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 _PRIVATE = tuple(ip_network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"))
@@ -28,10 +29,22 @@ def is_loopback(host: str) -> bool:
 
 def judge(header: str) -> Standing:
     """`header` is the Host header, "" when absent."""
+    standing = _judge_alone(header)
+    if isinstance(standing, Standing):
+        return standing
+    return Standing.ADDRESS if _is_own(standing) else Standing.REFUSED
+
+
+@lru_cache(maxsize=64)
+def _judge_alone(header: str) -> Standing | IPv4Address | IPv6Address:
+    """The verdict, or the address on which it depends whether this machine has it now. The machine's name is taken for
+    one that does not change."""
     host = _without_port(header)
     address = _address(host)
     if address is not None:
-        return Standing.ADDRESS if _is_near(address) else Standing.REFUSED
+        if address.is_loopback or address.is_unspecified or any(address in net for net in _PRIVATE):
+            return Standing.ADDRESS
+        return Standing.REFUSED if address.is_multicast else address
     host = host.lower()
     if host in ("", "localhost", socket.gethostname().lower()) or host.endswith(_LOCAL_ENDS):
         return Standing.NAME
@@ -51,12 +64,6 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
         return None
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address
-
-
-def _is_near(address: IPv4Address | IPv6Address) -> bool:
-    if address.is_loopback or address.is_unspecified or any(address in net for net in _PRIVATE):
-        return True
-    return not address.is_multicast and _is_own(address)
 
 
 def _is_own(address: IPv4Address | IPv6Address) -> bool:

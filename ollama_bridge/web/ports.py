@@ -67,13 +67,18 @@ class Services:
 class WebSettings:
     """version: the Ollama API that is emulated. origins: browser origins beside Ollama's own, one `*` each at most.
     bound_host: the address listened on, as configured (a loopback one switches the Host guard on). api_key: the one
-    shared key, None for an open gateway. max_body: bytes of a request body. sender_idle: seconds without a byte of the
-    request body. write_deadline: seconds in which a client must take what was written to it."""
+    shared key, None for an open gateway. max_body: bytes of a request body. head_deadline: seconds for a request's head.
+    sender_idle: seconds without a byte of the request body; sender_rate: bytes a second at which it must come after
+    that. write_deadline: seconds in which a client must take what was written to it. linger: seconds in which a client
+    may still send what nobody reads, so that it sees the answer."""
 
     version: str = "0.33.0"
     origins: Sequence[str] = ()
     bound_host: str = "localhost"
     api_key: str | None = None
     max_body: int = 256 * 1024 * 1024
+    head_deadline: float = 60.0
     sender_idle: float = 60.0
+    sender_rate: float = 1024.0
     write_deadline: float = 120.0
+    linger: float = 5.0

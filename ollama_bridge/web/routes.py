@@ -21,6 +21,8 @@ from . import bodies, operating
 from .ports import Services, WebSettings
 from .sink import HttpSink
 
+SMALL_BODY = 1024 * 1024  # bytes, where no prompt and no picture is sent
+
 NATIVE = "ollama"
 OPENAI = "openai"
 
@@ -88,7 +90,7 @@ def table(services: Services, settings: WebSettings) -> list[Route]:
         return await services.library.ps()
 
     async def show(visit: Visit) -> Answer:
-        return await services.library.show(await body_of(visit), visit.request.headers.get("User-Agent", ""))
+        return await services.library.show(await body_of(visit, SMALL_BODY), visit.request.headers.get("User-Agent", ""))
 
     async def models(visit: Visit) -> Answer:
         return await services.library.openai_models()
@@ -96,8 +98,8 @@ def table(services: Services, settings: WebSettings) -> list[Route]:
     async def model(visit: Visit) -> Answer:
         return await services.library.openai_model(visit.tail)
 
-    async def body_of(visit: Visit) -> bytes:
-        body = await bodies.read(visit.request, settings.max_body, settings.sender_idle)
+    async def body_of(visit: Visit, limit: int = settings.max_body) -> bytes:
+        body = await bodies.read(visit.request, limit, settings.sender_idle, settings.sender_rate)
         inflate = visit.route.inflates and visit.request.headers.get("Content-Encoding") == "zstd"
         return bodies.inflate(body) if inflate else body
 

@@ -20,7 +20,7 @@ from typing import Any
 from aiohttp import web
 
 from ..dialects.base import Answer
-from ..errors import GatewayError, refuse
+from ..errors import MODEL_NOT_FOUND, GatewayError, refuse
 from ..policy.ports import ClientGone
 from . import bodies, hosts, routes
 from .credentials import SharedKey, split_key
@@ -34,6 +34,7 @@ __all__ = ["Services", "WebSettings", "build"]
 _CLIENT_LEFT = 499  # the status metrics know a request by that nobody waited for
 _METHODS = frozenset(("HEAD", "GET", "POST", "DELETE", "OPTIONS", "PUT", "PATCH"))
 _UNMATCHED = "unmatched"
+_LOGGED = 200  # characters of a name that a client made up
 _NOT_IN_ID = re.compile(r"[^A-Za-z0-9._-]")
 
 _BAD_REQUEST = (
@@ -51,7 +52,7 @@ _CONNECTION: dict[str, Any] = {
 def build(services: Services, settings: WebSettings) -> web.Server:
     """For `web.ServerRunner(build(...))`; to be called inside the running loop. Raises ValueError for an origin
     pattern that cannot be."""
-    return _Server(_Front(services, settings))
+    return _Server(_Front(services, settings), settings)
 
 
 class _Front:
@@ -153,6 +154,8 @@ class _Front:
             route=visit.route.path,
             method=visit.request.method,
             status=error.status,
+            model=error.model[:_LOGGED] if error.model and error.code == MODEL_NOT_FOUND else None,
+            near=error.near,
         )
         if isinstance(error, bodies.Unreadable):
             visit.sink.closing = True
@@ -184,9 +187,41 @@ def _redirect(method: str, match: Redirect) -> Answer:
 
 
 class _Connection(web.RequestHandler):
-    """aiohttp's connection without its error pages and their log lines."""
+    """aiohttp's connection without its error pages and their log lines, and with a limit on how long a head may take:
+    aiohttp waits an hour for the first one, and for the rest of any other."""
 
-    __slots__ = ()
+    __slots__ = ("_head_deadline", "_head_timer")
+
+    def __init__(self, server: web.Server, settings: WebSettings) -> None:
+        super().__init__(
+            server, loop=asyncio.get_running_loop(), lingering_time=settings.linger, **_CONNECTION
+        )
+        self._head_deadline = settings.head_deadline
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        heads = self._request_count
+        super().data_received(data)
+        if self._request_count > heads:
+            self._forget_head()
+        elif self._head_timer is None and self._waiter is not None:  # idle, so these are the first bytes of a head
+            self._await_head()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._forget_head()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        self._head_timer = self._loop.call_later(self._head_deadline, self.force_close)
+
+    def _forget_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
     def handle_error(
         self,
@@ -206,8 +241,9 @@ class _Connection(web.RequestHandler):
 class _Server(web.Server):
     """aiohttp's server of such connections. A client that leaves cancels its handler."""
 
-    def __init__(self, front: _Front) -> None:
+    def __init__(self, front: _Front, settings: WebSettings) -> None:
         super().__init__(front, handler_cancellation=True)
+        self._settings = settings
 
     def __call__(self) -> web.RequestHandler:
-        return _Connection(self, loop=asyncio.get_running_loop(), **_CONNECTION)
+        return _Connection(self, self._settings)

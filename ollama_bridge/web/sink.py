@@ -126,8 +126,11 @@ class HttpSink:
         """For aiohttp, after the handler's last word. Whatever was not ended properly must not look complete."""
         if self._ended and not self.closing:
             return KEPT
-        if self._transport is not None and self._request.protocol.writing_paused:
-            self._transport.abort()  # a client that does not read would hold a closing connection for ever
+        transport = self._transport
+        if transport is not None and transport.get_write_buffer_size():
+            # A closing connection waits for its last bytes to go out: a client that does not read would hold it for ever.
+            paused = self._request.protocol.writing_paused
+            asyncio.get_running_loop().call_later(0 if paused else self._deadline, transport.abort)
         return CLOSED
 
     def _begin(self, status: int) -> None:

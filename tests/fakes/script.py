@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from typing import Any
 
 from aiohttp import web
 
+LOG = logging.getLogger("fakes")  # apart from what the gateway's own server has to say
 Cuts = Callable[[bytes], Iterable[int]]  # where a stream is cut into separate writes
 
 
@@ -153,8 +155,8 @@ class Refusal(Exception):
 
 
 class Upstream:
-    """A server on a free port of 127.0.0.1. `seen`: every request in order. `client_gone`: set once somebody has left
-    before the answer was over. A subclass renders its wire."""
+    """A server on 127.0.0.1, on a free port unless `port` is set before it starts. `seen`: every request in order.
+    `client_gone`: set once somebody has left before the answer was over. A subclass renders its wire."""
 
     whole_error_status = 200  # of a whole answer with Trouble.ERROR; OpenRouter answers 200 (providers.md 6.4)
 
@@ -164,6 +166,7 @@ class Upstream:
         self._came = asyncio.Event()
         self.client_gone = asyncio.Event()
         self.url = ""
+        self.port = 0
         self._runner: web.AppRunner | None = None
 
     def play(self, model: str, *scripts: Script) -> None:
@@ -190,9 +193,11 @@ class Upstream:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         self.routes(app)
         # Cancelled handlers are how a fake learns at once that the other side has left.
-        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        self._runner = web.AppRunner(
+            app, access_log=None, logger=LOG, handler_cancellation=True, shutdown_timeout=0.1
+        )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
         await site.start()
         host, port = self._runner.addresses[0][:2]
         self.url = f"http://{host}:{port}"
