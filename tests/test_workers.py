@@ -101,8 +101,7 @@ def test_connections_are_shared_out_and_counted_together(tmp_path: Path) -> None
         connections = [program.connection() for _ in range(64)]
         for connection in connections:
             assert get(connection, "/api/version") == '{"version":"0.33.0"}'
-        assert all(sockets(worker) > idle[worker] for worker in workers)
-        assert sum(sockets(worker) - idle[worker] for worker in workers) == 64
+        assert all(sockets(worker) > idle[worker] + 5 for worker in workers)  # each has a good part of them
         for connection in connections[:10]:  # whoever is asked
             counted = 'requests_total{method="GET",route="/api/version",status="200"} 64.0'
             assert counted in get(connection, "/metrics")
