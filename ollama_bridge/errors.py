@@ -33,6 +33,7 @@ NO_THINKING = "no_thinking"
 NO_CHAT = "no_chat"
 NO_INSERT = "no_insert"
 NO_EMBEDDING = "no_embedding"
+INCAPABLE = frozenset({NO_TOOLS, NO_THINKING, NO_CHAT, NO_INSERT, NO_EMBEDDING})
 CONTEXT_LENGTH = "context_length_exceeded"
 CONTENT_FILTER = "content_filter"
 
@@ -116,7 +117,8 @@ def broken(provider: str, why: str) -> GatewayError:
 class WireError:
     """A provider's error body as its dialect read it. `type` and `code` are the provider's own words. `refused`: words
     of Profile.rejects that the error teaches, where only the dialect can tell from the service's sentences. `status`:
-    what the status should have been, where a service answers a client's mistake with a 5xx."""
+    what the status should have been, where a service answers a client's mistake with a 5xx. `early`: as in
+    GatewayError, where the wire tells."""
 
     message: str = ""
     type: str | None = None
@@ -126,6 +128,7 @@ class WireError:
     detail: dict[str, object] = field(default_factory=dict)
     refused: frozenset[str] = frozenset()
     status: int | None = None
+    early: bool = False
 
 
 class UpstreamRefused(Exception):
@@ -175,7 +178,7 @@ def classify(provider: str, status: int, error: WireError, model: str, upstream_
     def make(message: str, to: int, scope: Scope, **more: object) -> GatewayError:
         return GatewayError(
             message, status=to, scope=scope, provider=provider, retry_after=error.retry_after,
-            upstream_id=upstream_id, upstream_status=answered, **more,  # type: ignore[arg-type]
+            upstream_id=upstream_id, upstream_status=answered, early=error.early, **more,  # type: ignore[arg-type]
         )  # fmt: skip
 
     if (
@@ -206,5 +209,7 @@ def classify(provider: str, status: int, error: WireError, model: str, upstream_
             code = CONTEXT_LENGTH
         elif _FILTER.search(said):
             code = CONTENT_FILTER
-        return make(words, status if status in (400, 413, 422) else 400, Scope.CALLER, code=code, param=error.param)
+        to = status if status in (400, 413, 422) else 400
+        about = model if code in INCAPABLE else None
+        return make(words, to, Scope.CALLER, code=code, param=error.param, model=about)
     return make(f"provider '{provider}' answered an unexpected {status}", 502, Scope.PROVIDER)

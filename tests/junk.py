@@ -18,9 +18,7 @@ from typing import Any
 
 from golden import Answer
 
-PNG = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # one pixel
-)
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # one pixel
 SCHEMA = {
     "type": "object",
     "properties": {"n": {"type": "integer"}, "list": {"type": "array", "items": {"type": "string"}}},

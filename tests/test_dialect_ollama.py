@@ -16,6 +16,7 @@ from ollama_bridge.errors import (
     NO_TOOLS,
     GatewayError,
     Scope,
+    classify,
     model_not_found,
     refuse,
 )
@@ -517,3 +518,23 @@ def test_content_type_of_errors(early: bool, stream: bool, content_type: str, ch
 def test_read_error(body: bytes, message: str, type_: str | None) -> None:
     error = dialect.read_error(503, {"retry-after": "7"}, body)
     assert (error.message, error.type, error.retry_after) == (message, type_, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ('"up:latest" does not support thinking', '"mine" does not support thinking'),
+        ("registry.ollama.ai/library/up:latest does not support tools",
+         "registry.ollama.ai/library/mine:latest does not support tools"),
+        ("registry.ollama.ai/library/up:latest does not support insert",
+         "registry.ollama.ai/library/mine:latest does not support insert"),
+        ('"up:latest" does not support chat', '"mine" does not support chat'),
+        ("temperature does not support that", "temperature does not support that"),
+    ],
+)  # fmt: skip
+def test_what_a_real_ollama_refuses_is_said_of_the_name_that_was_asked(words: str, shown: str) -> None:
+    for charset in ("; charset=utf-8", ""):
+        headers = {"content-type": f"application/json{charset}"}
+        wire = dialect.read_error(400, headers, json.dumps({"error": words}).encode())
+        answer = dialect.write_error(CHAT, classify("real", 400, wire, "mine"), stream=True)
+        assert (json.loads(answer.body), answer.content_type) == ({"error": shown}, headers["content-type"])

@@ -182,7 +182,9 @@ def test_any_bytes(lab: Lab, junk: bytes) -> None:
 
 def test_a_hundred_requests_at_once_on_one_connection(lab: Lab) -> None:
     """Pipelined, good ones and bad ones, answered in order or cut off."""
-    one = Request("POST", "/api/chat", b'{"model":"own","messages":[{"role":"user","content":"a"}]}', ((b"Connection", b"x"),))
+    one = Request(
+        "POST", "/api/chat", b'{"model":"own","messages":[{"role":"user","content":"a"}]}', ((b"Connection", b"x"),)
+    )
     bad = Request("POST", "/api/chat", b"{", ((b"Connection", b"x"),))
     last = Request("GET", "/api/version")
 
@@ -196,4 +198,3 @@ def test_a_hundred_requests_at_once_on_one_connection(lab: Lab) -> None:
     answer: bytes = lab.run(ask())
     assert answer.count(b"HTTP/1.1 200 OK") == 51 and answer.count(b"HTTP/1.1 400 Bad Request") == 50
     lab.run(lab.check("pipelining"))
-

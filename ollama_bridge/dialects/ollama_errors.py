@@ -84,15 +84,22 @@ def error_object(kind: str, error: GatewayError) -> bytes:
 
 
 def read_error(status: int, headers: Mapping[str, str], body: bytes) -> WireError:
-    """`{"error": words}`; the engine's own error object often stands as text inside those words."""
+    """`{"error": words}`; the engine's own error object often stands as text inside those words. What a model cannot do
+    is told by its code, so that the words name it as the client did; `write_error` says what a charset means."""
     error = _wire_error(body)
     error.retry_after = _seconds(headers.get("retry-after"))
+    error.early = "charset" in headers.get("content-type", "")
+    if unable := _UNABLE.fullmatch(error.message):
+        error.code = _CODES[unable[1]]
     if not error.message:
         error.message = f"HTTP {status}"
     if status >= 500 and _CLIENTS_MISTAKE.match(error.message):
         error.status = 400
     return error
 
+
+_CODES = {"tools": NO_TOOLS, "insert": NO_INSERT, "thinking": NO_THINKING, "chat": NO_CHAT, "generate": NO_CHAT}
+_UNABLE = re.compile(rf".+ does not support ({'|'.join(_CODES)})", re.S)
 
 # What a real Ollama finds late, and answers with a 500 or 501 (ollama-protocol.md 2.2, 2.3, 2.7).
 _CLIENTS_MISTAKE = re.compile(

@@ -101,38 +101,54 @@ class _Shape:
     frame. A frame that breaks off in the middle, or another one between them, spoils the counts.
     """
 
-    __slots__ = ("absent", "lines", "model", "once")
+    __slots__ = ("_absent", "_joint", "_lines", "_model", "_once")
 
     def __init__(self, frame: bytes, model: bytes) -> None:
-        self.model = model
-        self.lines = frame.count(b"\n")
-        self.once = _NOTHING.findall(frame)
-        if not any(stretch.endswith(b"}\n\n") for stretch in self.once):
-            self.once.append(b"}\n\n")
-        absent = [member for member in (b'"finish_reason"', b'"usage"') if member not in b"".join(self.once)]
-        self.absent = [*absent, b'"error"']
+        head = frame[: frame.index(model)]
+        self._model = model
+        self._lines = frame.count(b"\n")
+        self._once = _NOTHING.findall(frame)
+        # What stands between two texts, from the end of a frame to the model of the next: seen faster than a count is
+        # made, as long as it is the same each time.
+        self._joint = b"" if b'"choices"' in head else b"}\n\n" + head
+        if not self._joint and not any(stretch.endswith(b"}\n\n") for stretch in self._once):
+            self._once.append(b"}\n\n")
+        absent = [member for member in (b'"finish_reason"', b'"usage"') if member not in b"".join(self._once)]
+        self._absent = [*absent, b'"error"']
 
     def fits(self, frames: bytes) -> bool:
         """Whether all of these frames are plain."""
-        count = frames.count(self.model)
-        if not count or frames.count(b"\n") != count * self.lines:
-            return False
-        for part in self.once:
-            if frames.count(part) != count:
-                return False
-        return not any(part in frames for part in self.absent)
+        return self._parts(frames) is not None
 
-    def run(self, data: bytes, start: int) -> bytes:
+    def _parts(self, frames: bytes) -> list[bytes] | None:
+        """What stands around the models of frames that are all plain; None when they are not."""
+        parts = frames.split(self._model)
+        count = len(parts) - 1
+        if not count or frames.count(b"\n") != count * self._lines:
+            return None
+        if not frames.endswith(b"}\n\n"):
+            return None
+        joint = self._joint
+        for part in parts[1:-1]:
+            if not part.endswith(joint):
+                return None
+        if any(frames.count(part) != count for part in self._once) or any(part in frames for part in self._absent):
+            return None
+        return parts
+
+    def run(self, data: bytes, start: int, ours: bytes) -> tuple[int, bytes]:
         """The plain frames from `start` on, as far as that is easily seen: all that are whole, or all but the last few,
-        as at the end of a stream; else none. All line ends are LF."""
+        as at the end of a stream; else none. All line ends are LF. -> (how long they are, they with `ours` for the
+        model)."""
         end = data.rfind(b"\n\n", start) + 2
-        frames = data[start:end]
-        if self.fits(frames):
-            return frames
-        for _ in range(_CLOSING):
-            end = data.rfind(b"\n\n", start, max(end - 2, start)) + 2
-        frames = data[start:end]
-        return frames if self.fits(frames) else b""
+        for _ in range(2):
+            frames = data[start:end]
+            parts = self._parts(frames)
+            if parts is not None:
+                return len(frames), frames if ours == self._model else ours.join(parts)
+            for _ in range(_CLOSING):
+                end = data.rfind(b"\n\n", start, max(end - 2, start)) + 2
+        return 0, b""
 
 
 class Tap:
@@ -180,9 +196,9 @@ class Tap:
         while self.error is None:
             if self._shape is not None and self._shape is not shape and tries and lf_only:
                 shape, tries = self._shape, tries - 1
-                if frames := shape.run(data, at):
-                    at += len(frames)
-                    out.append(frames if shape.model == self._ours else frames.replace(shape.model, self._ours))
+                length, plain = shape.run(data, at, self._ours)
+                out.append(plain)
+                at += length
             end = _frame_end(data, at, lf_only)
             if not end:
                 break

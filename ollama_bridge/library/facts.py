@@ -108,7 +108,7 @@ def ps_entry(model: Model, expires: float, num_ctx: int | None) -> dict[str, Any
 def show_answer(
     model: Model, display: str | None, system: str | None, options: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """`system` and `options` are the request's: they stand in for the model's own in the texts (ollama-protocol.md
+    """`system` and `options` are the request's: they go before the model's own in the texts (ollama-protocol.md
     2.11). `display`: the name to be shown for it (general.basename), None for the provider's own."""
     word = family(model)
     own = _own_parameters(model)
@@ -117,7 +117,7 @@ def show_answer(
     answer: dict[str, Any] = {}
     if model.targets[0].provider == "echo":
         answer["license"] = ECHO_NOTE
-    answer["modelfile"] = _modelfile(model, template, said, dict(options) if options else own)
+    answer["modelfile"] = _modelfile(model, template, said, {**own, **(options or {})})
     if own:
         answer["parameters"] = "\n".join(_parameter_lines(own))
     answer["template"] = template

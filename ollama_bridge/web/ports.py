@@ -67,7 +67,7 @@ class Services:
 class WebSettings:
     """version: the Ollama API that is emulated. origins: browser origins beside Ollama's own, one `*` each at most.
     bound_host: the address listened on, as configured (a loopback one switches the Host guard on). api_key: the one
-    shared key, None for an open gateway. max_body: bytes of a request body. head_deadline: seconds for a request's head.
+    shared key, None for an open gateway. max_body: bytes of a request body. head_deadline: seconds for its head.
     sender_idle: seconds without a byte of the request body; sender_rate: bytes a second at which it must come after
     that. write_deadline: seconds in which a client must take what was written to it. linger: seconds in which a client
     may still send what nobody reads, so that it sees the answer."""

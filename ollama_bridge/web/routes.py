@@ -90,7 +90,8 @@ def table(services: Services, settings: WebSettings) -> list[Route]:
         return await services.library.ps()
 
     async def show(visit: Visit) -> Answer:
-        return await services.library.show(await body_of(visit, SMALL_BODY), visit.request.headers.get("User-Agent", ""))
+        agent = visit.request.headers.get("User-Agent", "")
+        return await services.library.show(await body_of(visit, SMALL_BODY), agent)
 
     async def models(visit: Visit) -> Answer:
         return await services.library.openai_models()

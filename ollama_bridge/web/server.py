@@ -193,9 +193,7 @@ class _Connection(web.RequestHandler):
     __slots__ = ("_head_deadline", "_head_timer")
 
     def __init__(self, server: web.Server, settings: WebSettings) -> None:
-        super().__init__(
-            server, loop=asyncio.get_running_loop(), lingering_time=settings.linger, **_CONNECTION
-        )
+        super().__init__(server, loop=asyncio.get_running_loop(), lingering_time=settings.linger, **_CONNECTION)
         self._head_deadline = settings.head_deadline
         self._head_timer: asyncio.TimerHandle | None = None
 

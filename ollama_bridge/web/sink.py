@@ -128,7 +128,7 @@ class HttpSink:
             return KEPT
         transport = self._transport
         if transport is not None and transport.get_write_buffer_size():
-            # A closing connection waits for its last bytes to go out: a client that does not read would hold it for ever.
+            # A closing connection waits for its last bytes to go out: a client that does not read would hold it open.
             paused = self._request.protocol.writing_paused
             asyncio.get_running_loop().call_later(0 if paused else self._deadline, transport.abort)
         return CLOSED

@@ -193,9 +193,7 @@ class Upstream:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         self.routes(app)
         # Cancelled handlers are how a fake learns at once that the other side has left.
-        self._runner = web.AppRunner(
-            app, access_log=None, logger=LOG, handler_cancellation=True, shutdown_timeout=0.1
-        )
+        self._runner = web.AppRunner(app, access_log=None, logger=LOG, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port)
         await site.start()

@@ -443,8 +443,8 @@ def test_the_real_ollamas_models_stand_beside_the_gateways(both: Both, transcrip
 def test_an_interactive_session_with_either(both: Both, transcript: Transcript) -> None:
     lines = (
         "one two three", "/show info", "/show parameters", "/set system You are brief.", "/show system",
-        "/set parameter top_k 5", "/load gemma-think", "What is 5+5?", "/set nothink", "/set think", "/load nope",
-        "/clear", "/?",
+        "/set parameter top_k 5", "/show modelfile", "/load gemma-think", "What is 5+5?", "/set nothink",
+        "/set think", "/load nope", "/clear", "/?",
     )  # fmt: skip
     heard: list[list[str]] = []
     for asked in (both.direct, both.through):
@@ -456,12 +456,16 @@ def test_an_interactive_session_with_either(both: Both, transcript: Transcript) 
     assert [calmed(text) for text in heard[1]] == [calmed(text) for text in heard[0]]
 
 
+def compact(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
 def post(address: str, path: str, body: Any) -> tuple[int, str, bytes]:
     """Status, content type and the very bytes of an answer."""
     split = urlsplit(address)
     connection = http.client.HTTPConnection(split.hostname or "", split.port, timeout=PATIENCE)
     try:
-        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        connection.request("POST", path, compact(body), {"Content-Type": "application/json"})
         answer = connection.getresponse()
         return answer.status, answer.headers["Content-Type"], answer.read()
     finally:
@@ -485,10 +489,9 @@ def test_bytes_pass_as_they_are(both: Both, transcript: Transcript, path: str, s
         assert content_type == ("application/x-ndjson" if stream else "application/json; charset=utf-8")
         target = json.loads(passed.sent)["model"]
         assert target in ("gemma-fim", "gemma-fim:latest")
-        assert passed.sent == json.dumps(body).replace(json.dumps(name), json.dumps(target), 1).encode()
-        assert answer == passed.received.replace(
-            f'"model":{json.dumps(target)}'.encode(), f'"model":{json.dumps(name)}'.encode()
-        )
+        ours, theirs = (f'"model":"{model}"'.encode() for model in (name, target))
+        assert passed.sent == compact(body).replace(ours, theirs)
+        assert answer == passed.received.replace(theirs, ours)
         assert json.loads(answer.splitlines()[-1])["model"] == name
     transcript.block(f"POST {path}\n{passed.asked.decode()}")
     transcript.block(f"to the real Ollama:\n{passed.sent.decode()}")
