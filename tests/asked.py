@@ -1,6 +1,6 @@
 """What an upstream was asked, read from the request it got, in the words of `doors.Ask`.
 
-Knows: request bodies of the OpenAI, the Gemini and the Ollama wire. Must not know: the gateway.
+Knows: request bodies of the OpenAI, the Anthropic, the Gemini and the Ollama wire. Must not know: the gateway.
 """
 
 from __future__ import annotations
@@ -90,6 +90,56 @@ def asked_openai(seen: Seen) -> Asked:
         False if effort == "none" else effort,
         (bool(body.get("logprobs")), body.get("top_logprobs") or 0),
     )
+
+
+UNASKED = 4096  # the limit that a wire which demands one gets for a model nobody knows (providers.md 2.4)
+
+
+def asked_anthropic(seen: Seen) -> Asked:
+    """A Messages request. Turns of the user that stand in one message are told apart by what they hold."""
+    body = seen.json
+    system = body.get("system") or []
+    turns = [Said("system", part["text"]) for part in ([{"text": system}] if isinstance(system, str) else system)]
+    ids: list[str] = []
+    for message in body["messages"]:
+        said = Said(message["role"])
+        content = message["content"]
+        for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
+            if part["type"] == "tool_result":
+                inner = part.get("content") or ""
+                text = inner if isinstance(inner, str) else "".join(each["text"] for each in inner)
+                turns.append(Said("tool", text, answers=ids.index(part["tool_use_id"])))
+            elif part["type"] == "tool_use":
+                ids.append(part["id"])
+                said.calls.append((part["name"], part["input"]))
+            elif part["type"] == "image":
+                said.images.append(part["source"].get("data") or part["source"]["url"])
+            elif part["type"] == "thinking":
+                said.thinking += part["thinking"]
+            else:
+                said.text += part["text"]
+        if said != Said(said.role):
+            turns.append(said)
+    assert len(set(ids)) == len(ids), "two calls with one id"
+    config = body.get("output_config") or {}
+    thinking = (body.get("thinking") or {}).get("type")
+    think = None if thinking is None else config.get("effort") or thinking in ("adaptive", "enabled")
+    return Asked(
+        turns,
+        [tool["name"] for tool in body.get("tools") or []],
+        loosened((config.get("format") or {}).get("schema")),
+        body.get("stop_sequences") or [],
+        None if body["max_tokens"] == UNASKED else body["max_tokens"],
+        think,
+    )
+
+
+def loosened(schema: Any) -> Any:
+    """The schema as the client gave it: this wire wants every object closed (providers.md 2.4)."""
+    if isinstance(schema, dict):
+        closed = schema.get("additionalProperties") is False
+        return {k: loosened(v) for k, v in schema.items() if not (closed and k == "additionalProperties")}
+    return [loosened(each) for each in schema] if isinstance(schema, list) else schema
 
 
 def asked_gemini(seen: Seen) -> Asked:

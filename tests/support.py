@@ -8,8 +8,8 @@ Knows: the words of the house rules (section 6) and the sources of each exceptio
     refuse N   the request gets a 4xx whose text note N gives
     absent N   it cannot be asked or cannot happen there, for the reason of note N
 
-A row is a scenario; its nine cells are {/api/chat, /api/generate, /v1/chat/completions} x {an OpenAI-compatible
-provider, a real Ollama, the echo model}. A cell holds for the stream and for the whole answer.
+A row is a scenario; its cells are {/api/chat, /api/generate, /v1/chat/completions} x {an OpenAI-compatible provider,
+Anthropic, Gemini, a real Ollama, the echo model}. A cell holds for the stream and for the whole answer.
 """
 
 from __future__ import annotations
@@ -17,47 +17,47 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DOORS = ("chat", "generate", "v1")
-PROVIDERS = ("openai", "ollama", "echo")
+PROVIDERS = ("openai", "anthropic", "gemini", "ollama", "echo")
 WORDS = ("relay", "translate", "lossy", "refuse", "absent")
 
 TABLE = """
-                    | chat                           | generate                       | v1
-                    | openai    ollama    echo       | openai    ollama    echo       | openai    ollama    echo
-text                | translate relay     translate  | translate relay     translate  | relay     translate translate
-system              | translate relay     translate  | translate relay     translate  | relay     translate translate
-multi-turn          | translate relay     translate  | translate relay     translate  | relay     translate translate
-emoji               | translate relay     translate  | translate relay     translate  | relay     translate translate
-image-data          | translate relay     translate  | translate relay     translate  | relay     translate translate
-image-url           | translate refuse 1  refuse 1   | translate refuse 1  refuse 1   | relay     refuse 1  refuse 1
-one-tool            | translate relay     translate  | absent 2  absent 2  absent 2   | relay     translate translate
-parallel-tools      | translate relay     absent 3   | absent 2  absent 2  absent 2   | relay     translate absent 3
-tool-no-arguments   | translate relay     translate  | absent 2  absent 2  absent 2   | relay     translate translate
-result-by-id        | translate relay     translate  | absent 2  absent 2  absent 2   | relay     translate translate
-result-by-name      | translate relay     translate  | absent 2  absent 2  absent 2   | refuse 4  translate translate
-result-by-neither   | translate relay     translate  | absent 2  absent 2  absent 2   | refuse 4  translate translate
-think-off           | translate relay     translate  | translate relay     translate  | relay     translate translate
-think-on            | translate relay     translate  | translate relay     translate  | relay     translate translate
-think-level         | translate relay     translate  | translate relay     translate  | relay     translate translate
-thinking-with-tools | lossy 5   relay     translate  | absent 2  absent 2  absent 2   | relay     translate translate
-json                | translate relay     translate  | translate relay     translate  | relay     translate translate
-schema              | translate relay     translate  | translate relay     translate  | relay     translate translate
-stop-text           | translate relay     translate  | translate relay     translate  | relay     translate translate
-length              | translate relay     translate  | translate relay     translate  | relay     translate translate
-refusal             | lossy 6   absent 7  absent 3   | lossy 6   absent 7  absent 3   | relay     absent 7  absent 3
-logprobs            | translate relay     translate  | translate relay     translate  | relay     translate translate
-cached-usage        | lossy 8   absent 9  absent 3   | lossy 8   absent 9  absent 3   | relay     absent 9  absent 3
-no-usage            | translate relay     absent 3   | translate relay     absent 3   | relay     translate absent 3
-empty               | translate relay     absent 3   | translate relay     absent 3   | relay     translate absent 3
-status-400          | translate translate absent 10  | translate translate absent 10  | translate translate absent 10
-status-401          | translate translate absent 10  | translate translate absent 10  | translate translate absent 10
-status-403          | translate translate absent 10  | translate translate absent 10  | translate translate absent 10
-status-404          | translate translate absent 10  | translate translate absent 10  | translate translate absent 10
-status-429          | translate translate absent 10  | translate translate absent 10  | translate translate absent 10
-status-500          | translate translate absent 10  | translate translate absent 10  | translate translate absent 10
-status-529          | translate translate absent 10  | translate translate absent 10  | translate translate absent 10
-error-midway        | translate translate absent 10  | translate translate absent 10  | translate translate absent 10
-cut-midway          | translate translate absent 10  | translate translate absent 10  | translate translate absent 10
-stall               | translate translate absent 10  | translate translate absent 10  | translate translate absent 10
+                    | chat                                                       | generate                                                   | v1
+                    | openai      anthropic   gemini      ollama      echo       | openai      anthropic   gemini      ollama      echo       | openai      anthropic   gemini      ollama      echo
+text                | translate   translate   translate   relay       translate  | translate   translate   translate   relay       translate  | relay       translate   translate   translate   translate
+system              | translate   translate   translate   relay       translate  | translate   translate   translate   relay       translate  | relay       translate   translate   translate   translate
+multi-turn          | translate   translate   translate   relay       translate  | translate   translate   translate   relay       translate  | relay       translate   translate   translate   translate
+emoji               | translate   translate   translate   relay       translate  | translate   translate   translate   relay       translate  | relay       translate   translate   translate   translate
+image-data          | translate   translate   translate   relay       translate  | translate   translate   translate   relay       translate  | relay       translate   translate   translate   translate
+image-url           | translate   translate   refuse 1    refuse 1    refuse 1   | translate   translate   refuse 1    refuse 1    refuse 1   | relay       translate   refuse 1    refuse 1    refuse 1
+one-tool            | translate   translate   translate   relay       translate  | absent 2    absent 2    absent 2    absent 2    absent 2   | relay       translate   translate   translate   translate
+parallel-tools      | translate   translate   translate   relay       absent 3   | absent 2    absent 2    absent 2    absent 2    absent 2   | relay       translate   translate   translate   absent 3
+tool-no-arguments   | translate   translate   translate   relay       translate  | absent 2    absent 2    absent 2    absent 2    absent 2   | relay       translate   translate   translate   translate
+result-by-id        | translate   translate   translate   relay       translate  | absent 2    absent 2    absent 2    absent 2    absent 2   | relay       translate   translate   translate   translate
+result-by-name      | translate   translate   translate   relay       translate  | absent 2    absent 2    absent 2    absent 2    absent 2   | refuse 4    translate   translate   translate   translate
+result-by-neither   | translate   translate   translate   relay       translate  | absent 2    absent 2    absent 2    absent 2    absent 2   | refuse 4    translate   translate   translate   translate
+think-off           | translate   translate   lossy 14    relay       translate  | translate   translate   lossy 14    relay       translate  | relay       translate   lossy 14    translate   translate
+think-on            | translate   translate   translate   relay       translate  | translate   translate   translate   relay       translate  | relay       translate   translate   translate   translate
+think-level         | translate   translate   translate   relay       translate  | translate   translate   translate   relay       translate  | relay       translate   translate   translate   translate
+thinking-with-tools | lossy 5     lossy 16    lossy 15    relay       translate  | absent 2    absent 2    absent 2    absent 2    absent 2   | relay       lossy 16    lossy 15    translate   translate
+json                | translate   lossy 11    translate   relay       translate  | translate   lossy 11    translate   relay       translate  | relay       lossy 11    translate   translate   translate
+schema              | translate   translate   translate   relay       translate  | translate   translate   translate   relay       translate  | relay       translate   translate   translate   translate
+stop-text           | translate   translate   translate   relay       translate  | translate   translate   translate   relay       translate  | relay       translate   translate   translate   translate
+length              | translate   translate   translate   relay       translate  | translate   translate   translate   relay       translate  | relay       translate   translate   translate   translate
+refusal             | lossy 6     lossy 6     lossy 6     absent 7    absent 3   | lossy 6     lossy 6     lossy 6     absent 7    absent 3   | relay       lossy 13    lossy 13    absent 7    absent 3
+logprobs            | translate   lossy 12    translate   relay       translate  | translate   lossy 12    translate   relay       translate  | relay       lossy 12    translate   translate   translate
+cached-usage        | lossy 8     lossy 8     lossy 8     absent 9    absent 3   | lossy 8     lossy 8     lossy 8     absent 9    absent 3   | relay       translate   translate   absent 9    absent 3
+no-usage            | translate   translate   translate   relay       absent 3   | translate   translate   translate   relay       absent 3   | relay       translate   translate   translate   absent 3
+empty               | translate   translate   translate   relay       absent 3   | translate   translate   translate   relay       absent 3   | relay       translate   translate   translate   absent 3
+status-400          | translate   translate   translate   translate   absent 10  | translate   translate   translate   translate   absent 10  | translate   translate   translate   translate   absent 10
+status-401          | translate   translate   translate   translate   absent 10  | translate   translate   translate   translate   absent 10  | translate   translate   translate   translate   absent 10
+status-403          | translate   translate   translate   translate   absent 10  | translate   translate   translate   translate   absent 10  | translate   translate   translate   translate   absent 10
+status-404          | translate   translate   translate   translate   absent 10  | translate   translate   translate   translate   absent 10  | translate   translate   translate   translate   absent 10
+status-429          | translate   translate   translate   translate   absent 10  | translate   translate   translate   translate   absent 10  | translate   translate   translate   translate   absent 10
+status-500          | translate   translate   translate   translate   absent 10  | translate   translate   translate   translate   absent 10  | translate   translate   translate   translate   absent 10
+status-529          | translate   translate   translate   translate   absent 10  | translate   translate   translate   translate   absent 10  | translate   translate   translate   translate   absent 10
+error-midway        | translate   translate   translate   translate   absent 10  | translate   translate   translate   translate   absent 10  | translate   translate   translate   translate   absent 10
+cut-midway          | translate   translate   translate   translate   absent 10  | translate   translate   translate   translate   absent 10  | translate   translate   translate   translate   absent 10
+stall               | translate   translate   translate   translate   absent 10  | translate   translate   translate   translate   absent 10  | translate   translate   translate   translate   absent 10
 """
 
 
@@ -70,10 +70,6 @@ class Note:
 
 
 NOTES = {
-    0: Note(
-        "illegal base64 data at input byte 4",
-        "Ollama's images are base64 (ollama-protocol.md 2; golden chat/messages-bad-image-url)",
-    ),
     1: Note(
         "not a public address", "Ollama fetches no pictures: the gateway does, never from inside (house.md 2, fetch.py)"
     ),
@@ -86,6 +82,12 @@ NOTES = {
     8: Note("how many prompt tokens were cached", "Ollama's wire has two counts (ollama-protocol.md 2.4)"),
     9: Note("a real Ollama reports no cached tokens", "ollama-protocol.md 2.4"),
     10: Note("the echo model has no failures", "product.md 2, echo"),
+    11: Note("that it is held to JSON", "Claude has no JSON mode: it is asked for in words (providers.md 2.4, 3.1)"),
+    12: Note("log probabilities", "Claude tells none (providers.md 3.1)"),
+    13: Note("that the text is a refusal", "the reason says so, the text is text (providers.md 3.5, stop reasons)"),
+    14: Note("that it shall not think", "Gemini 3 and later cannot be switched off (providers.md 2.6)"),
+    16: Note("thoughts of earlier turns", "Claude takes back signed thoughts alone (providers.md 2.4, 3.1)"),
+    15: Note("thoughts of earlier turns", "Gemini takes back signed calls, no bare thoughts (providers.md 3.1)"),
 }
 
 

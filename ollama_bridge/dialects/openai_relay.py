@@ -91,6 +91,7 @@ _LONG = 64 * 1024  # bytes of a frame that has not ended, beyond which only its 
 _MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
 # Members that say nothing yet, with the brackets that may stand between and after them.
 _NOTHING = re.compile(rb'(?:"(?:finish_reason|usage)"\s*:\s*(?:null|"")[\s\]},]*)+')
+_LAST = DONE + b"\n\n"
 _CLOSING = 4  # frames a stream may end with that are not plain: the finish reason, usage, [DONE], and one to spare
 
 
@@ -101,54 +102,39 @@ class _Shape:
     frame. A frame that breaks off in the middle, or another one between them, spoils the counts.
     """
 
-    __slots__ = ("_absent", "_joint", "_lines", "_model", "_once")
+    __slots__ = ("absent", "lines", "model", "once")
 
     def __init__(self, frame: bytes, model: bytes) -> None:
-        head = frame[: frame.index(model)]
-        self._model = model
-        self._lines = frame.count(b"\n")
-        self._once = _NOTHING.findall(frame)
-        # What stands between two texts, from the end of a frame to the model of the next: seen faster than a count is
-        # made, as long as it is the same each time.
-        self._joint = b"" if b'"choices"' in head else b"}\n\n" + head
-        if not self._joint and not any(stretch.endswith(b"}\n\n") for stretch in self._once):
-            self._once.append(b"}\n\n")
-        absent = [member for member in (b'"finish_reason"', b'"usage"') if member not in b"".join(self._once)]
-        self._absent = [*absent, b'"error"']
+        self.model = model
+        self.lines = frame.count(b"\n")
+        self.once = _NOTHING.findall(frame)
+        if not any(stretch.endswith(b"}\n\n") for stretch in self.once):
+            self.once.append(b"}\n\n")
+        absent = [member for member in (b'"finish_reason"', b'"usage"') if member not in b"".join(self.once)]
+        self.absent = [*absent, b'"error"']
 
     def fits(self, frames: bytes) -> bool:
         """Whether all of these frames are plain."""
-        return self._parts(frames) is not None
+        count = frames.count(self.model)
+        if not count or frames.count(b"\n") != count * self.lines:
+            return False
+        for part in self.once:
+            if frames.count(part) != count:
+                return False
+        return not any(part in frames for part in self.absent)
 
-    def _parts(self, frames: bytes) -> list[bytes] | None:
-        """What stands around the models of frames that are all plain; None when they are not."""
-        parts = frames.split(self._model)
-        count = len(parts) - 1
-        if not count or frames.count(b"\n") != count * self._lines:
-            return None
-        if not frames.endswith(b"}\n\n"):
-            return None
-        joint = self._joint
-        for part in parts[1:-1]:
-            if not part.endswith(joint):
-                return None
-        if any(frames.count(part) != count for part in self._once) or any(part in frames for part in self._absent):
-            return None
-        return parts
-
-    def run(self, data: bytes, start: int, ours: bytes) -> tuple[int, bytes]:
+    def run(self, data: bytes, start: int) -> bytes:
         """The plain frames from `start` on, as far as that is easily seen: all that are whole, or all but the last few,
-        as at the end of a stream; else none. All line ends are LF. -> (how long they are, they with `ours` for the
-        model)."""
+        as at the end of a stream; else none. All line ends are LF."""
         end = data.rfind(b"\n\n", start) + 2
-        for _ in range(2):
+        if not data.endswith(_LAST):
             frames = data[start:end]
-            parts = self._parts(frames)
-            if parts is not None:
-                return len(frames), frames if ours == self._model else ours.join(parts)
-            for _ in range(_CLOSING):
-                end = data.rfind(b"\n\n", start, max(end - 2, start)) + 2
-        return 0, b""
+            if self.fits(frames):
+                return frames
+        for _ in range(_CLOSING):
+            end = data.rfind(b"\n\n", start, max(end - 2, start)) + 2
+        frames = data[start:end]
+        return frames if self.fits(frames) else b""
 
 
 class Tap:
@@ -196,9 +182,9 @@ class Tap:
         while self.error is None:
             if self._shape is not None and self._shape is not shape and tries and lf_only:
                 shape, tries = self._shape, tries - 1
-                length, plain = shape.run(data, at, self._ours)
-                out.append(plain)
-                at += length
+                if frames := shape.run(data, at):
+                    at += len(frames)
+                    out.append(frames if shape.model == self._ours else frames.replace(shape.model, self._ours))
             end = _frame_end(data, at, lf_only)
             if not end:
                 break

@@ -40,7 +40,7 @@ class Flood:
                 writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
                 return
             writer.write(self.head)
-            for piece in self.pieces:
+            for piece in filter(None, self.pieces):  # an empty chunk would be the last one
                 writer.write(b"%x\r\n%b\r\n" % (len(piece), piece) if self.chunked else piece)
                 await writer.drain()
                 self.sent += len(piece)

@@ -132,9 +132,9 @@ def llama_server(weights: Path, folder: Path, *, thinks: bool = False) -> Iterat
 
 
 @contextlib.contextmanager
-def ollama_server(program: str, folder: Path) -> Iterator[str]:
+def ollama_server(program: str, folder: Path, port: int | None = None) -> Iterator[str]:
     """The address of a real Ollama with an empty store of its own: it never sees the models of the user."""
-    port = free_port()
+    port = port or free_port()
     env = environment(
         folder,
         OLLAMA_HOST=f"127.0.0.1:{port}",

@@ -1,6 +1,7 @@
 """Stands between a client and a server, passes all bytes on, and keeps the exchanges it saw.
 
-Knows: where one HTTP/1.1 request ends and the next begins. Must not know: what requests and answers mean.
+Knows: where one HTTP/1.1 request ends and the next begins (each says its length). Must not know: what requests and
+answers mean.
 """
 
 from __future__ import annotations

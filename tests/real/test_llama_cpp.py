@@ -405,6 +405,7 @@ def test_thoughts_stand_in_their_own_field(weights: Path, tmp_path: Path, transc
         for passed in gateway.passed():
             transcript.block(f"POST {passed.path}\n{passed.asked.decode()}")
             transcript.block(f"from the server:\n{passed.received.decode()}")
+    transcript.block("\n".join(answer.model_dump_json(exclude_none=True) for answer in (whole, *pieces, without)))
     assert whole.thinking and whole.content
     first_word = next(at for at, piece in enumerate(pieces) if piece.content)
     assert any(piece.thinking for piece in pieces[:first_word])

@@ -12,7 +12,8 @@ import http.client
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -350,6 +351,16 @@ class Both:
         return self.direct.run(*arguments), self.through.run(*arguments)
 
 
+def create(program: str, address: str, folder: Path, name: str, weights: Path) -> None:
+    modelfile = folder / f"Modelfile.{name}"
+    modelfile.write_text(MODELFILES[name].replace("WEIGHTS", str(weights)), encoding="utf-8")
+    made = subprocess.run(
+        [program, "create", name, "-f", str(modelfile)], env=programs.environment(folder, OLLAMA_HOST=address),
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert made.returncode == 0, plain(made.stderr)
+
+
 @pytest.fixture(scope="module")
 def both(
     ollama_program: str, weights: Path, document: Transcript, tmp_path_factory: pytest.TempPathFactory
@@ -363,14 +374,8 @@ def both(
     }
     with programs.ollama_server(ollama_program, folder) as address, teed(address) as straight:
         direct = Program(ollama_program, straight, folder)
-        for name, text in MODELFILES.items():
-            modelfile = folder / f"Modelfile.{name}"
-            modelfile.write_text(text.replace("WEIGHTS", str(weights)), encoding="utf-8")
-            made = subprocess.run(
-                [ollama_program, "create", name, "-f", str(modelfile)],
-                env=programs.environment(folder, OLLAMA_HOST=address), capture_output=True, text=True, check=False,
-            )  # fmt: skip
-            assert made.returncode == 0, plain(made.stderr)
+        for name in MODELFILES:
+            create(ollama_program, address, folder, name, weights)
         document.hide(str(folder / "models"), "$OLLAMA_MODELS")
         document.hide(straight.url, "http://ollama")
         document.hide(address, "http://ollama")
@@ -573,14 +578,34 @@ def test_its_engines_error_without_the_wrapping(both: Both, transcript: Transcri
     assert (status, json.loads(ours)) == (400, {"error": inner})
 
 
-def test_it_may_come_and_go(ollama_program: str, document: Transcript, transcript: Transcript, tmp_path: Path) -> None:
-    """A real Ollama that is started after the gateway is seen with the next list; one that is gone is said to be."""
+def test_it_may_come_and_go(
+    ollama_program: str, weights: Path, document: Transcript, transcript: Transcript, tmp_path: Path
+) -> None:
+    """One that is started after the gateway is soon listed, and one that has ended is not."""
     port = programs.free_port()
+    document.hide(str(port), "PORT")
     config = {"providers": {"ollama": {"base_url": f"http://127.0.0.1:{port}"}}}
     with programs.gateway(tmp_path, config) as gateway, ollama.Client(gateway.url, timeout=PATIENCE) as client:
-        with pytest.raises(ollama.ResponseError) as gone:
-            client.chat("ollama/gemma-fim", HI["messages"])
-        assert gone.value.status_code == 502
-        document.hide(str(port), "PORT")
-        transcript.block(f"while there is none: {gone.value.error}")
-        assert [model.model for model in client.list().models] == ["echo:latest"]
+
+        def names() -> set[str]:
+            return {str(model.model) for model in client.list().models}
+
+        def refused() -> ollama.ResponseError:
+            with pytest.raises(ollama.ResponseError) as caught:
+                client.chat("ollama/gemma-fim", HI["messages"])
+            return caught.value
+
+        before = refused()
+        assert (before.status_code, names()) == (502, {"echo:latest"})
+        with programs.ollama_server(ollama_program, tmp_path, port) as address:
+            create(ollama_program, address, tmp_path, "gemma-fim", weights)
+            wait_until(lambda: "gemma-fim:latest" in names())
+            assert client.generate("gemma-fim", "one two three").response.startswith(" four five")
+        wait_until(lambda: names() == {"echo:latest"})
+        transcript.block(f"before: {before.error}\nafterwards: {refused().error}")
+
+
+def wait_until(reached: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE
+    while not reached():
+        assert time.monotonic() < until
