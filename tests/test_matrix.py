@@ -28,7 +28,7 @@ in_module = pytest.mark.asyncio(loop_scope="module")
 
 DOOR: dict[str, Door] = {"chat": CHAT, "generate": GENERATE, "v1": V1}
 
-# Names under which the providers are configured. The first two are no preset's, so nothing but the wire is known of them.
+# Names of the configured providers. The first two are no preset's, so nothing but the wire is known of them.
 ACCOUNTS = {"openai": "lab", "ollama": "box", "anthropic": "anthropic", "gemini": "google"}
 ASKED = {"openai": asked_openai, "ollama": asked_ollama, "anthropic": asked_anthropic, "gemini": asked_gemini}
 
