@@ -209,7 +209,9 @@ def classify(provider: str, status: int, error: WireError, model: str, upstream_
             code = CONTEXT_LENGTH
         elif _FILTER.search(said):
             code = CONTENT_FILTER
-        to = status if status in (400, 413, 422) else 400
         about = model if code in INCAPABLE else None
-        return make(words, to, Scope.CALLER, code=code, param=error.param, model=about)
+        return make(
+            words, status if status in (400, 413, 422) else 400, Scope.CALLER,
+            code=code, param=error.param, model=about,
+        )  # fmt: skip
     return make(f"provider '{provider}' answered an unexpected {status}", 502, Scope.PROVIDER)
