@@ -188,7 +188,7 @@ def test_a_worker_that_cannot_start_ends_it_all() -> None:
         "ChildProcessError(10, 'a worker has ended before it could answer')",
         f"end {first.split()[1]} set()",
     ]
-    assert done.stderr.count("ValueError: no") == 2
+    assert "ValueError: no" in done.stderr  # once or twice: the second may be ended before it says so
 
 
 def test_a_worker_that_does_not_listen_to_the_signal_is_ended_by_the_second() -> None:
