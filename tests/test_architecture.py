@@ -20,7 +20,6 @@ SDK_HOME = {
     "httpx2": {
         "providers/google.py",
         "providers/huggingface.py",
-        "providers/openai.py",
         "providers/sdk_calls.py",
         "providers/transport.py",
     },

@@ -276,6 +276,12 @@ async def keys_sent(server: Server, provider: OpenAIProvider, *calls: Call) -> l
     return [request.headers["Authorization"].removeprefix("Bearer ") for request in server.requests]
 
 
+def renew(provider: OpenAIProvider, key: str) -> None:
+    """As an SDK does that fetches its credentials itself."""
+    assert provider._calls is not None
+    provider._calls._client.api_key = key
+
+
 @pytest.fixture
 async def renewed(server: Server, session: aiohttp.ClientSession) -> AsyncIterator[tuple[OpenAIProvider, Clock]]:
     """A provider that has heads for streams and whole answers, and whose SDK client has got another key since: whoever
@@ -283,8 +289,7 @@ async def renewed(server: Server, session: aiohttp.ClientSession) -> AsyncIterat
     clock = Clock()
     provider = provider_at(server.base_url, session, clock=clock)
     assert await keys_sent(server, provider, call(stream=True), call()) == [KEY, KEY]
-    assert provider._client is not None
-    provider._client.api_key = "sk-new"
+    renew(provider, "sk-new")
     yield provider, clock
     await provider.close()
 
@@ -354,8 +359,7 @@ async def test_a_head_that_was_refused_is_not_kept(server: Server, session: aioh
     provider = provider_at(server.base_url, session)
     server.answer = refuse
     assert await keys_sent(server, provider, call()) == [KEY]
-    assert provider._client is not None
-    provider._client.api_key = "sk-new"
+    renew(provider, "sk-new")
     assert await keys_sent(server, provider, call()) == ["sk-new"]
 
 
@@ -363,8 +367,7 @@ async def test_closing_forgets_the_heads(server: Server, renewed: tuple[OpenAIPr
     provider, _ = renewed
     await provider.close()
     await provider.ready()
-    assert provider._client is not None
-    provider._client.api_key = "sk-newest"
+    renew(provider, "sk-newest")
     assert await keys_sent(server, provider, call(), call()) == ["sk-newest", "sk-newest"]
 
 

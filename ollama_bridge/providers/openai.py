@@ -3,11 +3,8 @@
 Knows: the openai SDK (no other module imports it), and how compatible services describe their models. Must not know:
 what a body says: bytes go out and come back as they are.
 
-The SDK writes address, key and headers and raises its typed errors; its `post` with `cast_to=httpx2.Response` and a raw
-stream builds no pydantic object in either direction (providers.md 7.1, performance.md 9.4). Even so it costs more than
-all the rest of a request: the head that it wrote for the first call of a kind goes out again with the next ones, and
-only answers that are none are handed to it (performance.md 9.9). The SDK is imported and its client built with the
-first call, in a thread: importing takes about half a second, which other streams shall not feel.
+The SDK writes address, key and headers and raises its typed errors (sdk_calls). It is imported and its client built
+with the first call, in a thread: importing takes about half a second, which other streams shall not feel.
 """
 
 from __future__ import annotations
@@ -21,25 +18,19 @@ from urllib.parse import quote
 import aiohttp
 
 from ..dialects.base import CHAT, EMBED, GENERATE, Profile
-from ..errors import GatewayError, Scope, UpstreamRefused, broken, timed_out, unreachable
+from ..errors import GatewayError, Scope, broken
 from ..framing import BadJSON, dumps, loads
 from .base import Call, ListedModel, Timeouts
-from .heads import Heads
 from .loading import load
-from .transport import AiohttpUpstream, answered_with, http_client, longest_silence, no_connection, redirected, send
+from .sdk_calls import SDKCalls
+from .transport import AiohttpUpstream, http_client
 
 if TYPE_CHECKING:
-    import httpx2
     import openai
 
 PATHS = {CHAT: "/chat/completions", GENERATE: "/completions", EMBED: "/embeddings"}
 RESPONSES = "responses"  # the dialect of OpenAI's other API for chats
 LIST_LIMIT = 32 * 1024 * 1024  # bytes of a catalogue; OpenRouter's, the longest, has about one million
-
-# Asked for raw, the SDK hands over the response unread. Streams are asked for unpacked, so that no proxy on the way
-# gathers tokens into blocks worth packing.
-_WHOLE = {"X-Stainless-Raw-Response": "stream"}
-_STREAM = {**_WHOLE, "Accept-Encoding": "identity"}
 
 
 class OpenAIProvider:
@@ -76,12 +67,12 @@ class OpenAIProvider:
         self._session = session
         self._timeouts = timeouts
         self._headers = dict(headers or {})
-        self._client: openai.AsyncOpenAI | None = None
-        self._heads = Heads(clock)
+        self._clock = clock
+        self._calls: SDKCalls | None = None
         self._building = asyncio.Lock()
 
     async def ready(self) -> None:
-        if self.off is None and self._client is None:
+        if self.off is None and self._calls is None:
             await self._build()
 
     async def open(self, call: Call) -> AiohttpUpstream:
@@ -104,86 +95,30 @@ class OpenAIProvider:
         return read_models(self.name, body)
 
     async def close(self) -> None:
-        client, self._client = self._client, None
-        self._heads.forget()
-        if client is not None:
-            await client.close()
+        calls, self._calls = self._calls, None
+        if calls is not None:
+            await calls.close()
 
     async def _send(self, path: str, body: bytes | None, timeouts: Timeouts, stream: bool) -> AiohttpUpstream:
         """POSTs `body`, or GETs when there is none."""
         if self.off is not None:
             raise GatewayError(self.off, status=500, scope=Scope.NO_KEY, provider=self.name)
-        client = self._client or await self._build()
-        silence = longest_silence(timeouts, stream)
-        # Beside what the client was built from, a head depends on these: the SDK names its read time-out in it.
-        kind = (path, stream, silence)
-        head = self._heads.get(kind)
-        if head is None:
-            response = await self._ask(client, path, body, timeouts, stream, silence)
-            self._heads.keep(kind, response.extensions["head"])
-            return AiohttpUpstream(response.extensions["raw"], self.name, silence)
-        upstream = await send(
-            self._session, self.name, head.method, head.url,
-            headers=head.for_body(body), body=body, timeouts=timeouts, stream=stream,
-        )  # fmt: skip
-        if upstream.status >= 300:
-            try:
-                with answered_with(upstream):
-                    await self._ask(client, path, body, timeouts, stream, silence)
-            except BaseException:
-                upstream.close()
-                raise
-        return upstream
+        calls = self._calls or await self._build()
+        return await calls.send(path, body, timeouts, stream)
 
-    async def _ask(
-        self,
-        client: openai.AsyncOpenAI,
-        path: str,
-        body: bytes | None,
-        timeouts: Timeouts,
-        stream: bool,
-        silence: float | None,
-    ) -> httpx2.Response:
-        """Through the SDK. Raises as `open` does, for a redirect too."""
-        import httpx2
-        import openai
-
-        options: Any = {
-            "headers": _STREAM if stream else _WHOLE,
-            "timeout": httpx2.Timeout(silence, connect=timeouts.connect or None),
-        }
-        try:
-            if body is None:
-                return await client.get(path, cast_to=httpx2.Response, options=options)
-            return await client.post(path, cast_to=httpx2.Response, content=body, options=options)
-        except openai.APIStatusError as error:
-            if error.status_code < 400:
-                raise redirected(self.name, error.status_code) from None
-            if error.status_code in (401, 403):
-                self._heads.forget()  # should the SDK know of another credential, it shall get to send it
-            raise UpstreamRefused(
-                error.status_code, dict(error.response.headers.items()), error.response.content
-            ) from None
-        except openai.APITimeoutError as error:
-            if isinstance(error.__cause__, httpx2.ConnectTimeout):
-                raise no_connection(self.name, timeouts) from None
-            raise timed_out(self.name, "answer", silence or 0) from None
-        except openai.APIConnectionError as error:
-            raise unreachable(self.name, str(error.__cause__)) from None
-
-    async def _build(self) -> openai.AsyncOpenAI:
+    async def _build(self) -> SDKCalls:
         async with self._building:
-            if self._client is None:
+            if self._calls is None:
                 try:
-                    self._client = await load(self._new_client)
+                    self._calls = await load(self._new_calls)
                 except ImportError:
                     raise GatewayError(
                         f"provider '{self.name}' needs the openai SDK: pip install openai",
                         status=500, scope=Scope.NO_KEY, provider=self.name,
                     ) from None  # fmt: skip
-            return self._client
+            return self._calls
 
-    def _new_client(self) -> openai.AsyncOpenAI:
+    def _new_calls(self) -> SDKCalls:
         import openai
 
         settings: Any = {
@@ -201,7 +136,7 @@ class OpenAIProvider:
         # environment for each of them that is not given, and only our own configuration may speak here.
         client.organization = client.project = client.admin_api_key = None
         client._custom_headers = self._headers
-        return client
+        return SDKCalls(self.name, openai, client, self._session, self._clock)
 
 
 # -- catalogues: providers.md 5.1 ------------------------------------------------------------------------------------

@@ -3,8 +3,9 @@
 Knows: what the clients of one generator have in common (`get` and `post` with `cast_to=httpx2.Response`, three error
 classes; providers.md 7.1). Must not know: any SDK by name (its module is handed in), keys, what a body says.
 
-The head that the SDK wrote for the first call of a kind goes out again with the next ones, and only answers that are
-none are handed to it (performance.md 9.9).
+An SDK builds no pydantic object in either direction when it is given bytes and asked for a raw stream (performance.md
+9.4). Even so it costs more than all the rest of a request: the head that it wrote for the first call of a kind goes out
+again with the next ones, and only answers that are none are handed to it, for its error classes (performance.md 9.9).
 """
 
 from __future__ import annotations
