@@ -153,13 +153,19 @@ def configuration(openai_url: str, ollama_url: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
+def paced(paces: Mapping[str, float]) -> Iterator[None]:
+    """Gateways that start inside have these limits (WebSettings)."""
+    from ollama_bridge import app
+
+    with mock.patch.object(app, "WebSettings", partial(app.WebSettings, **paces)):
+        yield
+
+
+@contextlib.contextmanager
 def laboratory(folder: Path, paces: Mapping[str, float] | None = None, **parts: Any) -> Iterator[Lab]:
     """`paces` are limits of the web layer that no configuration changes (WebSettings), made short here; `parts` stand
     in for parts of the configuration."""
-    from ollama_bridge import app
-
-    settings = partial(app.WebSettings, **(paces or {}))
-    with watching() as watch, asyncio.Runner() as runner, mock.patch.object(app, "WebSettings", settings):
+    with watching() as watch, asyncio.Runner() as runner, paced(paces or {}):
         exit_stack = contextlib.AsyncExitStack()
 
         async def opened() -> Gateway:

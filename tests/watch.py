@@ -11,6 +11,7 @@ import io
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,10 +80,10 @@ def open_files() -> int:
     return len(os.listdir(_FILES))
 
 
-def tasks() -> set[str]:
+def tasks() -> Counter[str]:
     """What runs in this loop, by the names of the coroutines."""
     running = (task.get_coro() for task in asyncio.all_tasks() if task is not asyncio.current_task())
-    return {getattr(coroutine, "__qualname__", repr(coroutine)) for coroutine in running}
+    return Counter(getattr(coroutine, "__qualname__", repr(coroutine)) for coroutine in running)
 
 
 def resident() -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-LONG = 1024 * 1024  # bytes; what is shorter is done at once, within a few hundredths of a second
+LONG = 256 * 1024  # bytes; what is shorter is done at once: that takes milliseconds, or tenths of a second at the worst
 _THREADS = 2  # they share the interpreter with the loop: more would only slow it
 
 P = ParamSpec("P")

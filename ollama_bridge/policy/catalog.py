@@ -16,6 +16,7 @@ import hashlib
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from ..dialects.base import ModelView
@@ -241,7 +242,7 @@ class Catalog:
 
     def _split(self, name: str) -> Model | None:
         """`provider/model` or `provider:model`, listed or not."""
-        found = re.match(r"([^/:]+)[/:](.+)", name, re.S)
+        found = _SPLIT.match(name)
         if found is None:
             return None
         prefix, rest = found[1].casefold(), found[2]
@@ -269,6 +270,7 @@ class Catalog:
         return tuple(names[k] for k in difflib.get_close_matches(wanted, names, n=3, cutoff=0.6))
 
 
+_SPLIT = re.compile(r"([^/:]+)[/:](.+)", re.S)
 _UNFIT = re.compile(r"[\s\x00-\x1f\x7f]|\.\./|//")  # no provider has such a model; it must not reach a URL or a log
 _OWN_NAMES = ("ollama", "echo")
 _LISTED_WORDS = frozenset({"completion", "embedding"})
@@ -304,6 +306,7 @@ _NO_TEXT = re.compile(
 )
 
 
+@lru_cache(maxsize=1024)
 def guess_capabilities(model: str) -> frozenset[str]:
     """Capability words from a model's name alone (providers.md 5.1: the weakest source); none for a model that draws,
     listens or judges instead of answering."""
