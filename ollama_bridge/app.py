@@ -36,10 +36,12 @@ from .fetch import ImageFetcher
 from .library.library import Library
 from .library.loaded import LoadedModels
 from .logs import logger, set_up
+from .policy.attempts import Attempts
 from .policy.catalog import Catalog, Defaults, Model, Target
 from .policy.continuity import Continuity
 from .policy.metrics import Metrics, forget, share
-from .policy.pipeline import Pipeline, Settings
+from .policy.opening import Opening
+from .policy.pipeline import Pipeline
 from .policy.repair import Learned
 from .providers.anthropic import AnthropicProvider
 from .providers.base import Provider
@@ -95,6 +97,8 @@ DIALECTS: tuple[Dialect, ...] = (
     FeatureExtractionDialect(),
 )
 
+MAX_REPLY = 64 * 1024 * 1024  # bytes of a provider's whole answer
+
 
 @dataclass
 class Running:
@@ -141,20 +145,29 @@ async def start(config: Config, sockets: Sequence[socket.socket] = ()) -> Runnin
         capture = DirectoryCapture(config.capture, keys) if config.capture else None
         dialects = {dialect.name: dialect for dialect in DIALECTS}
         compat = config.server.openai_compat == "ollama"
-        pipeline = Pipeline(
-            find=discovery.find,
-            providers=providers,
-            presets={name: p.preset for name, p in config.providers.items()},
-            timeouts={name: p.timeouts for name, p in config.providers.items()},
+        opening = Opening(
             dialects=dialects,
-            residency=loaded,
+            timeouts={name: p.timeouts for name, p in config.providers.items()},
+            presets={name: p.preset for name, p in config.providers.items()},
             fetch=fetcher.fetch,
             learned=Learned(time.monotonic),
             continuity=Continuity(time.monotonic),
             metrics=metrics,
             log=log,
-            settings=Settings(heartbeat=config.server.heartbeat, strict_parameters=config.strict_parameters),
-            hide=lambda words: without(keys, words),
+            strict_parameters=config.strict_parameters,
+            capture=capture,
+        )
+        attempts = Attempts(
+            opening, metrics=metrics, log=log, hide=lambda words: without(keys, words), max_reply=MAX_REPLY
+        )
+        pipeline = Pipeline(
+            find=discovery.find,
+            providers=providers,
+            attempts=attempts,
+            residency=loaded,
+            metrics=metrics,
+            log=log,
+            heartbeat=config.server.heartbeat,
             capture=capture,
         )
         ollamas = {name: p for name, p in providers.items() if isinstance(p, OllamaProvider)}
