@@ -14,7 +14,7 @@ from ollama_bridge.config.schema import UNSUPPORTED_SECTIONS
 BAD = {
     "unknown-top": ("serverr: {}", "1: serverr: unknown key; did you mean 'server'?"),
     "unknown-nested": ("server:\n  hearbeat: 5s", "2: server.hearbeat: unknown key; did you mean 'heartbeat'?"),
-    "unknown-far": ("server: {zzz: 1}", "1: server.zzz: unknown key; known here: api_key, heartbeat, listen"),
+    "unknown-far": ("server: {zzz: 1}", "1: server.zzz: unknown key; known here: api_key, drain, heartbeat, listen"),
     "unknown-in-provider": (
         "providers:\n  groq:\n    timeouts: {conect: 4}",
         "3: providers.groq.timeouts.conect: unknown key; did you mean 'connect'?",
@@ -179,10 +179,10 @@ def test_such_a_name_with_a_known_kind_is_a_provider(tmp_path: Path) -> None:
 
 
 def test_all_problems_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
-    text = "limits: {a: 1}\nserver:\n  open: maybe\n  api_key: ${NOWHERE}\nmodels:\n  a: {}\n"
+    text = "tenants: {a: 1}\nserver:\n  open: maybe\n  api_key: ${NOWHERE}\nmodels:\n  a: {}\n"
     lines = refused(tmp_path, text)
     assert [re.sub(r"config.yaml:(\d): (\S+):.*", r"\1 \2", line) for line in lines] == [
-        "1 limits", "3 server.open", "4 server.api_key", "6 models.a",
+        "1 tenants", "3 server.open", "4 server.api_key", "6 models.a",
     ]  # fmt: skip
 
 

@@ -30,9 +30,11 @@ def file_keys(tree: dict[str, Any]) -> set[str]:
     found: set[str] = set()
 
     def walk(value: object, path: str) -> None:
+        for item in value if isinstance(value, list) else ():
+            walk(item, path)
         if not isinstance(value, dict):
             return
-        chosen = path in ("providers", "models")
+        chosen = path in ("providers", "providers.*.models", "models", "limits.providers", "limits.models")
         for key, inner in value.items():
             inside = f"{path}.{'*' if chosen else key}" if path else key
             if not chosen:
@@ -85,6 +87,15 @@ VARIABLES = {
     "LISTEN": "localhost:9", "API_KEY": "k", "LOG_LEVEL": "debug", "DEFAULT_TEMPERATURE": "0.1",
     "DEFAULT_MAX_TOKENS": "9", "PROVIDER_TIMEOUT": "1", "FIRST_CHUNK_TIMEOUT": "2", "MAX_OPERATION_TIMEOUT": "3",
     "STATE_DIR": "/s", "OLLAMA_BASE_URL": "http://b:1", "OLLAMA_ORIGINS": "https://a",
+    "BACKOFF_BASE_SECONDS": "1", "BACKOFF_MAX_SECONDS": "9", "RATE_LIMIT_REQUESTS_PER_MINUTE": "60",
+    "MAX_CONCURRENT_STREAMS": "10", "REDIS_URL": "redis://localhost",
+    **{
+        f"{name}_RATE_LIMIT": "30"
+        for name in (
+            "OPENAI", "ANTHROPIC", "GOOGLE", "HUGGINGFACE", "GROQ", "OPENROUTER", "DEEPSEEK", "MISTRAL", "XAI",
+            "TOGETHER", "FIREWORKS", "CEREBRAS", "PERPLEXITY", "OLLAMA",
+        )
+    },
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ Knows: the order of the steps. Must not know: keys, presets, YAML (its own modul
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from .assemble import Assembly
 from .problems import ConfigError, Problem, explain
 from .schema import UNSUPPORTED_SECTIONS, Defaults, File, Server
 from .settings import Config, ModelConfig, ProviderConfig, Target
-from .source import Document, Environment, read, read_environment
+from .source import Document, Environment, environment_files, read, read_environment
 from .units import Address
 
 __all__ = [
@@ -48,6 +49,28 @@ timeouts:
   first_byte: ${PROVIDER_TIMEOUT:-}
   first_token: ${FIRST_CHUNK_TIMEOUT:-}
   total: ${MAX_OPERATION_TIMEOUT:-}
+backoff:
+  base: ${BACKOFF_BASE_SECONDS:-}
+  max: ${BACKOFF_MAX_SECONDS:-}
+limits:
+  requests_per_minute: ${RATE_LIMIT_REQUESTS_PER_MINUTE:-}
+  concurrent_streams: ${MAX_CONCURRENT_STREAMS:-}
+  providers:
+    openai: {requests_per_minute: "${OPENAI_RATE_LIMIT:-}"}
+    anthropic: {requests_per_minute: "${ANTHROPIC_RATE_LIMIT:-}"}
+    google: {requests_per_minute: "${GOOGLE_RATE_LIMIT:-}"}
+    huggingface: {requests_per_minute: "${HUGGINGFACE_RATE_LIMIT:-}"}
+    groq: {requests_per_minute: "${GROQ_RATE_LIMIT:-}"}
+    openrouter: {requests_per_minute: "${OPENROUTER_RATE_LIMIT:-}"}
+    deepseek: {requests_per_minute: "${DEEPSEEK_RATE_LIMIT:-}"}
+    mistral: {requests_per_minute: "${MISTRAL_RATE_LIMIT:-}"}
+    xai: {requests_per_minute: "${XAI_RATE_LIMIT:-}"}
+    together: {requests_per_minute: "${TOGETHER_RATE_LIMIT:-}"}
+    fireworks: {requests_per_minute: "${FIREWORKS_RATE_LIMIT:-}"}
+    cerebras: {requests_per_minute: "${CEREBRAS_RATE_LIMIT:-}"}
+    perplexity: {requests_per_minute: "${PERPLEXITY_RATE_LIMIT:-}"}
+    ollama: {requests_per_minute: "${OLLAMA_RATE_LIMIT:-}"}
+redis: ${REDIS_URL:-}
 state_dir: ${STATE_DIR:-}
 """
 
@@ -83,7 +106,8 @@ def load(
     problems += assembly.problems
     if problems:
         raise ConfigError(problems, path)
-    return config
+    files = {*environment.files, *(environment_files(path) if env is None else ()), *((path,) if path else ())}
+    return dataclasses.replace(config, files=frozenset(files))
 
 
 def _text(path: Path | None) -> str:

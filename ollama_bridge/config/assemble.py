@@ -1,7 +1,7 @@
 """What the file says, the presets and the environment -> one Config.
 
-Knows: which provider is configured, where its key comes from, what a target means, the bind rule (product.md 4). Must
-not know: YAML, pydantic's errors, the network: nothing is asked or resolved here.
+Knows: which provider is configured, where its key comes from, the bind rule (product.md 4). Must not know: what names
+lead to (config/aliases), YAML, pydantic's errors, the network: nothing is asked or resolved here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
@@ -20,25 +19,18 @@ from ..dialects.base import Profile
 from ..providers.addresses import is_public, stays_here
 from ..providers.base import Timeouts
 from ..providers.presets import PRESETS, Preset
+from ..providers.sdks import missing
+from .aliases import Names, named_providers, over
+from .facts import known
+from .fields import clean_key, clean_url, is_origin
+from .limits import limits_of
 from .problems import Marks, Place, Problem, nearest
-from .schema import (
-    File,
-    ModelEntry,
-    ProviderEntry,
-    Quirks,
-    Server,
-    TimeoutsEntry,
-    clean_key,
-    clean_url,
-    is_origin,
-)
-from .settings import Config, ModelConfig, ProviderConfig, Target
+from .schema import File, ProviderEntry, Quirks, Server
+from .settings import Config, ProviderConfig
 from .source import Environment
 from .units import Address, parse_address
 
 _PROVIDER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
-_PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
-_ALIAS = re.compile(rf"{_PART}(?:/{_PART}){{0,3}}(?::[A-Za-z0-9_.-]+)?")
 
 _ECHO_TAKES = frozenset({"kind", "drop_tools"})
 _FREE_TAKES = _ECHO_TAKES | {"timeouts", "patterns"}
@@ -58,10 +50,14 @@ class Assembly:
 
     def config(self, source: Path | None, listen: str | None, capture: Path | None) -> Config:
         """The whole of it. What is wrong is in `problems` afterwards; the result is then not to be used."""
-        timeouts = _over(Timeouts(), self.file.timeouts)
+        timeouts = over(Timeouts(), self.file.timeouts)
         server = self._server(listen)
         providers = self._providers(timeouts, server.listen)
-        models = self._models(providers)
+        names = Names(self.file, providers, self.marks)
+        models = names.models()
+        routing = names.routing(models)
+        limits, wrong = limits_of(self.file.limits, providers, models, self.marks)
+        self.problems += [*names.problems, *wrong]
         if capture is None and self.file.debug.capture is not None:
             capture = self._path(self.file.debug.capture)
         state_dir = self.file.state_dir
@@ -71,6 +67,10 @@ class Assembly:
             providers=providers,
             models=models,
             timeouts=timeouts,
+            routing=routing,
+            backoff=self.file.backoff,
+            limits=limits,
+            redis=self.file.redis,
             state_dir=self._path(state_dir) if state_dir else user_data_path("ollama-bridge", appauthor=False),
             capture=capture,
             strict_parameters=self.file.strict_parameters,
@@ -133,7 +133,7 @@ class Assembly:
         """In the order of the file, then the presets that have a key or could have one. A preset that needs none (a
         server on this machine) is there only when the file or a target names it; `ollama` and `echo` always are."""
         entries = dict(self.file.providers)
-        named = {split[0] for entry in self.file.models.values() for split in map(_split, _targets(entry)) if split}
+        named = named_providers(self.file)
         for name, preset in PRESETS.items():
             unasked = preset.needs_key or name in ("ollama", "echo") or any(map(self._variable, preset.keys))
             if name not in entries and (name in named or (unasked and not preset.by_name)):
@@ -164,24 +164,27 @@ class Assembly:
             return self._free(name, entry, timeouts)
         base_url = self._base_url(place, kind, entry, preset)
         row = preset or _row_of(kind, base_url)
-        key, key_source = self._key(entry, preset)
-        off, remedy = self._off(name, preset, base_url, key, listen)
+        key, key_source = self._key(place, entry, preset)
+        off, remedy = self._off(name, kind, preset, base_url, key, listen)
         return ProviderConfig(
             name=name,
             kind=kind,
             base_url=base_url,
             api_key=key,
+            further_keys=entry.api_keys[1:],
             key_source=key_source,
             local=self._local(place, entry, preset, base_url),
             off=off,
             remedy=remedy,
             headers=entry.headers,
             api_version=entry.api_version,
-            timeouts=_over(timeouts, entry.timeouts),
+            timeouts=over(timeouts, entry.timeouts),
             preset=row.name if row else "",
             profile=_profile(row.profile if row else Profile(), entry.quirks),
+            queue=entry.queue,
             patterns=entry.patterns,
             drop_tools=entry.drop_tools,
+            models=known(entry.models),
         )
 
     def _free(self, name: str, entry: ProviderEntry, timeouts: Timeouts) -> ProviderConfig:
@@ -192,7 +195,7 @@ class Assembly:
         )
         row = PRESETS["ollamafreeapi"]
         return ProviderConfig(
-            name, "ollamafree", "", timeouts=_over(timeouts, entry.timeouts), preset=row.name, profile=row.profile,
+            name, "ollamafree", "", timeouts=over(timeouts, entry.timeouts), preset=row.name, profile=row.profile,
             patterns=entry.patterns, drop_tools=entry.drop_tools,
         )  # fmt: skip
 
@@ -222,10 +225,14 @@ class Assembly:
             return ""
         return preset.base_url.rstrip("/")
 
-    def _key(self, entry: ProviderEntry, preset: Preset | None) -> tuple[SecretStr | None, str | None]:
-        """The file's key, else the first of the preset's variables that is set -> (key, where it came from)."""
+    def _key(self, place: Place, entry: ProviderEntry, preset: Preset | None) -> tuple[SecretStr | None, str | None]:
+        """The file's (first) key, else the first of the preset's variables that is set -> (key, where it came from)."""
+        if entry.api_key is not None and entry.api_keys:
+            self._wrong((*place, "api_keys"), "either api_key or api_keys, not both")
         if entry.api_key is not None:
             return entry.api_key, "the file"
+        if entry.api_keys:
+            return entry.api_keys[0], "the file"
         for name in preset.keys if preset else ():
             value = self._variable(name)
             try:
@@ -238,7 +245,7 @@ class Assembly:
         return None, None
 
     def _off(
-        self, name: str, preset: Preset | None, base_url: str, key: SecretStr | None, listen: Address
+        self, name: str, kind: str, preset: Preset | None, base_url: str, key: SecretStr | None, listen: Address
     ) -> tuple[str | None, str | None]:
         """-> (why the provider cannot be used, what would turn it on), None twice when it is on."""
         if not base_url:
@@ -248,6 +255,8 @@ class Assembly:
         elif _is_self(base_url, listen):
             variable = "OLLAMA_BASE_URL" if name == "ollama" else f"providers.{name}.base_url in config.yaml"
             why, remedy = "points at this gateway itself", f"set {variable}"
+        elif (sdk := missing(kind)) is not None:
+            why, remedy = f"needs the {sdk.package} SDK", f"pip install {sdk.package}"
         else:
             return None, None
         return f"provider '{name}' {why}: {remedy}", remedy
@@ -260,87 +269,6 @@ class Assembly:
         if entry.local is not None:
             return entry.local
         return preset is not None and preset.local and stays_here(base_url)
-
-    # -- models ---------------------------------------------------------------------------------------------------
-    def _models(self, providers: dict[str, ProviderConfig]) -> dict[str, ModelConfig]:
-        models: dict[str, ModelConfig] = {}
-        seen: dict[str, str] = {}
-        for name, entry in self.file.models.items():
-            place = ("models", name)
-            if not _ALIAS.fullmatch(name):
-                self._wrong(place, "a model's name is made of letters, digits and . _ - with / and one : between")
-                continue
-            same = seen.setdefault(name.casefold().removesuffix(":latest"), name)
-            if same != name:
-                self._wrong(place, f"is the same name as '{same}' to Ollama's clients")
-                continue
-            targets = [self._target(place, index, text, entry, providers) for index, text in enumerate(_targets(entry))]
-            found = tuple(target for target in targets if target is not None)
-            if entry.api != "auto" and found and not any(target.api == entry.api for target in found):
-                self._wrong((*place, "api"), "only providers of kind openai have two APIs; remove it")
-            models[name] = ModelConfig(
-                name=name,
-                targets=found,
-                system=entry.system,
-                temperature=entry.temperature,
-                max_tokens=entry.max_tokens,
-                think=entry.think,
-                keep_alive=entry.keep_alive,
-                options=_options(entry),
-                capabilities=entry.capabilities,
-                context_length=entry.context_length,
-                max_output=entry.max_output,
-                embedding_length=entry.embedding_length,
-                drop_tools=_first(entry.drop_tools, any(providers[target.provider].drop_tools for target in found)),
-                strict_parameters=_first(entry.strict_parameters, self.file.strict_parameters),
-            )
-        return models
-
-    def _target(
-        self, alias: Place, index: int, text: str, entry: ModelEntry, providers: dict[str, ProviderConfig]
-    ) -> Target | None:
-        place = (*alias, "provider") if entry.provider else self.marks.written((*alias, "targets", index))
-        split = _split(text)
-        if split is None:
-            self._wrong(place, f"expected provider/model{self.marks.shown(place, text)}")
-            return None
-        name, model = split
-        provider = providers.get(name)
-        if provider is not None:
-            api = entry.api if provider.kind == "openai" else "auto"
-            return Target(name, model, _over(provider.timeouts, entry.timeouts), api)
-        if name in self.file.providers:
-            return None  # reported at the provider itself
-        if place in self.marks.variables:
-            self._wrong(place, f"no such provider{self.marks.origin(place)}")
-        else:
-            self._wrong(place, f"no provider '{name}'{nearest(name, {*providers, *PRESETS})}")
-        return None
-
-
-def _targets(entry: ModelEntry) -> tuple[str, ...]:
-    return entry.targets if entry.targets is not None else (f"{entry.provider}/{entry.model}",)
-
-
-def _split(target: str) -> tuple[str, str] | None:
-    """`groq/llama` or `ollama:qwen2.5:7b` -> (provider, model), at the first / or :."""
-    match = re.fullmatch(r"([^/:\s]+)[/:](\S+)", target)
-    return (match[1].lower(), match[2]) if match else None
-
-
-def _first(own: bool | None, general: bool) -> bool:
-    return general if own is None else own
-
-
-def _over(general: Timeouts, entry: TimeoutsEntry) -> Timeouts:
-    return dataclasses.replace(general, **entry.model_dump(exclude_none=True))
-
-
-def _options(entry: ModelEntry) -> dict[str, Any]:
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in entry.options.model_dump(exclude_none=True).items()
-    }
 
 
 def _row_of(kind: str, base_url: str) -> Preset | None:

@@ -19,7 +19,8 @@ from pydantic_core import ErrorDetails
 
 Place = tuple[str | int, ...]  # keys and list positions from the top of the file: ("models", "fast", "targets", 0)
 
-_PRIVATE = frozenset({"api_key", "headers", "base_url", "extra_body"})  # keys whose values are never repeated
+# Keys whose values are never repeated.
+_PRIVATE = frozenset({"api_key", "api_keys", "headers", "base_url", "extra_body", "redis"})
 _SHOWN = 60  # characters: a longer value is not repeated
 
 
@@ -156,6 +157,8 @@ def _wording(detail: ErrorDetails) -> str:
         return "expected text: put it in quotes" if scalar else "expected text"
     if kind == "greater_than_equal":
         return f"expected {context['ge']:g} or more"
+    if kind == "greater_than":
+        return f"expected more than {context['gt']:g}"
     return detail["msg"]
 
 
@@ -189,4 +192,6 @@ def _inner(annotation: Any, part: str | int) -> Any:
             return fields_of(candidate).get(str(part))
         if get_origin(candidate) is dict:
             return get_args(candidate)[1]
+        if get_origin(candidate) is tuple:
+            return get_args(candidate)[0]
     return None

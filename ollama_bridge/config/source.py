@@ -28,10 +28,12 @@ from .problems import ConfigError, Marks, Place, Problem
 
 
 class Environment:
-    """Variables by name. A variable that is unset or empty is looked for in the file that `NAME_FILE` names."""
+    """Variables by name. A variable that is unset or empty is looked for in the file that `NAME_FILE` names. `files`:
+    those that were."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables
+        self.files: set[Path] = set()
 
     def get(self, name: str) -> str | None:
         """The value, "" when set but empty, None when unset. Raises ValueError (without the path, which may be a
@@ -40,6 +42,7 @@ class Environment:
         file = self._variables.get(f"{name}_FILE")
         if value or not file:
             return value
+        self.files.add(Path(file))
         try:
             return Path(file).read_text(encoding="utf-8").strip()
         except (OSError, ValueError) as error:
@@ -50,10 +53,8 @@ class Environment:
 def read_environment(config: Path | None) -> dict[str, str]:
     """The process environment over the `.env` beside the configuration file over that of the working directory.
     `os.environ` is left as it is. Raises ConfigError for a `.env` that cannot be read."""
-    folders = [Path.cwd()] + ([config.resolve().parent] if config else [])
     variables: dict[str, str] = {}
-    for folder in folders:
-        path = folder / ".env"
+    for path in environment_files(config):
         if not path.is_file():
             continue
         try:
@@ -64,6 +65,12 @@ def read_environment(config: Path | None) -> dict[str, str]:
         variables.update({name: value for name, value in values.items() if value is not None})
     variables.update(os.environ)
     return variables
+
+
+def environment_files(config: Path | None) -> list[Path]:
+    """Where a `.env` may be, the later over the earlier."""
+    folders = [Path.cwd()] + ([config.resolve().parent] if config else [])
+    return [folder / ".env" for folder in folders]
 
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
