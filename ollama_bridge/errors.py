@@ -113,6 +113,11 @@ def broken(provider: str, why: str) -> GatewayError:
     return GatewayError(f"provider '{provider}' {why}", status=502, scope=Scope.PROVIDER, provider=provider)
 
 
+def shutting_down() -> GatewayError:
+    """The gateway is told to end while the request is under way; another one, or the same a little later, answers."""
+    return GatewayError("the gateway is shutting down: ask again", status=503, scope=Scope.GATEWAY, retry_after=1)
+
+
 @dataclass(slots=True)
 class WireError:
     """A provider's error body as its dialect read it. `type` and `code` are the provider's own words. `refused`: words
@@ -150,7 +155,8 @@ _BAD_KEY = re.compile(
 )
 _CONTEXT = re.compile(
     r"context_length_exceeded|exceed_context_size|maximum context length|context window|prompt is too long"
-    r"|exceeds the (maximum number of tokens|available context size)|too many tokens",
+    r"|exceeds the (maximum number of tokens|available context size|context length)|maximum prompt length"
+    r"|too many tokens",
     re.I,
 )
 _FILTER = re.compile(r"content_filter|content_policy|content management policy|safety system", re.I)

@@ -140,6 +140,7 @@ class ChatRequest(msgspec.Struct):
     template: str | None = None
     privacy: str | None = None  # "strict" or "flexible"
     task: str | None = None
+    provider: str | None = None  # the configured provider to be asked, where the client names one beside the model
     vendor: Vendor = {}
     losses: list[str] = []
 
@@ -155,6 +156,8 @@ class EmbedRequest(msgspec.Struct):
     encoding: Literal["float", "base64"] = "float"  # of the answer to this client
     intent: Literal["run", "load", "unload"] = "run"
     privacy: str | None = None
+    task: str | None = None
+    provider: str | None = None
     vendor: Vendor = {}
 
 
@@ -177,7 +180,8 @@ Reason = str  # "stop", "length", "tool_calls", "content_filter", "load", "unloa
 
 
 class Reply(msgspec.Struct):
-    """A whole answer. `created` is unix seconds. `logprobs` items: {token, logprob, bytes, top_logprobs?}."""
+    """A whole answer. `created` is unix seconds. `logprobs` items: {token, logprob, bytes, top_logprobs?}. `provider`:
+    who really answered, which no wire tells; it is put in, with that target's `model`, when the answer is complete."""
 
     blocks: list[Block] = []
     reason: Reason = "stop"
@@ -186,6 +190,7 @@ class Reply(msgspec.Struct):
     model: str | None = None
     created: int | None = None
     logprobs: list[dict[str, Any]] | None = None
+    provider: str | None = None
     vendor: Vendor = {}
 
 

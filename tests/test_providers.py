@@ -828,8 +828,8 @@ ROWS = pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
 def test_the_presets() -> None:
     assert list(PRESETS) == [
         "openai", "azure", "anthropic", "google", "groq", "openrouter", "deepseek", "mistral", "xai", "together",
-        "fireworks", "cerebras", "perplexity", "huggingface", "vllm", "llamacpp", "lmstudio", "ollama", "ollama-cloud",
-        "ollamafreeapi", "echo",
+        "fireworks", "cerebras", "perplexity", "sambanova", "huggingface", "vllm", "llamacpp", "lmstudio", "ollama",
+        "ollama-cloud", "ollamafreeapi", "echo",
     ]  # fmt: skip
 
 
@@ -884,7 +884,8 @@ def test_no_key_variable_serves_two_presets() -> None:
         ("2606:4700::1", False, True),
         ("::ffff:10.0.0.1", True, False),
         ("::ffff:8.8.8.8", False, True),
-        ("2002:7f00:1::", True, False),
+        ("2002:7f00:1::", False, False),
+        ("2002:a00:1::", False, False),
         ("example.com", None, False),
         ("127.1", None, False),
         ("localhost.evil.com", None, False),

@@ -34,10 +34,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 def literal(host: str) -> Address | None:
     """The address that `host` spells out (brackets and a zone are allowed), None for a name. Shortened forms such as
     `127.1` count as names: only resolving shows where they lead."""
-    try:
-        address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
-    except ValueError:
-        return None
+    address = _spelled(host)
     if isinstance(address, ipaddress.IPv6Address):
         # ::ffff:a.b.c.d, 6to4 and Teredo carry an IPv4 address, and that is where they lead.
         teredo = address.teredo
@@ -45,11 +42,20 @@ def literal(host: str) -> Address | None:
     return address
 
 
+def _spelled(host: str) -> Address | None:
+    try:
+        return ipaddress.ip_address(host.strip("[]").partition("%")[0])
+    except ValueError:
+        return None
+
+
 def is_private(host: str) -> bool | None:
     """Whether `host` is this machine or a private network: True or False for an IP literal, True for the names of the
-    local host, None for any other name."""
-    address = literal(host)
+    local host, None for any other name. A tunnel (6to4, Teredo) to a private address is none: packets to it set out for
+    the internet."""
+    address = _spelled(host)
     if address is not None:
+        address = getattr(address, "ipv4_mapped", None) or address
         return any(address in network for network in _OURS)
     name = host.rstrip(".").lower()
     return True if name == "localhost" or name.endswith(".localhost") else None

@@ -22,6 +22,7 @@ from ..dialects.base import CHAT, Profile
 from ..errors import GatewayError, Scope, broken
 from ..framing import BadJSON, dumps, loads
 from .base import Call, ListedModel, Timeouts
+from .listings import day
 from .loading import load
 from .sdk_calls import SDKCalls
 from .transport import AiohttpUpstream, http_client
@@ -177,6 +178,7 @@ def listed(entry: dict[str, Any]) -> ListedModel:
         max_output=_positive(entry.get("max_tokens")),
         capabilities=_capabilities(entry.get("capabilities")),
         created=_created(entry.get("created_at")),
+        retires=day(entry.get("retires_at")),
         raw=entry,
     )
 

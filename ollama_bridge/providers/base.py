@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Protocol
 
 from ..dialects.base import Profile
@@ -60,9 +61,34 @@ class Upstream(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars per million tokens. `cached`: prompt tokens that the provider found in its cache, `written`: those it
+    put there; None where nothing is said, and they cost what any prompt token costs."""
+
+    input: float
+    output: float
+    cached: float | None = None
+    written: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What one source tells of a model; None is "not told". Lengths in tokens, of prompt and answer together for
+    `context_length`; numbers in a vector for `embedding_length`. `retires`: the day from which on it is gone."""
+
+    context_length: int | None = None
+    embedding_length: int | None = None
+    max_output: int | None = None
+    capabilities: frozenset[str] | None = None
+    price: Price | None = None
+    retires: date | None = None
+
+
 @dataclass(slots=True)
 class ListedModel:
-    """A model in a provider's own catalogue. `None` is "not told". `raw` are the provider's own words for it."""
+    """A model in a provider's own catalogue, with the facts of Known as far as it tells them. `raw` are the provider's
+    own words for it."""
 
     id: str
     context_length: int | None = None
@@ -70,6 +96,8 @@ class ListedModel:
     capabilities: frozenset[str] | None = None
     created: int | None = None
     embedding_length: int | None = None
+    price: Price | None = None
+    retires: date | None = None
     raw: Mapping[str, Any] = field(default_factory=dict)
 
 

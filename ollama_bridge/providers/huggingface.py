@@ -27,7 +27,9 @@ from ..dialects.base import EMBED, Profile
 from ..errors import GatewayError, Scope, UpstreamRefused, unreachable
 from ..framing import BadJSON, dumps, loads
 from .base import Call, ListedModel, Timeouts
+from .listings import price_of
 from .openai import OpenAIProvider
+from .sdks import hush
 from .transport import AiohttpUpstream
 
 PIPELINE = "feature-extraction"  # the dialect of the router's embeddings, and the Hub's word for the task
@@ -150,6 +152,7 @@ def names_of(hub: str, model: str, key: str | None) -> dict[str, str]:
     import huggingface_hub
     from huggingface_hub import constants, errors
 
+    hush()
     # Read anew with each request. Unset, the SDK asks the Hub which program it runs in before the first one.
     constants.HF_HUB_DISABLE_TELEMETRY = True
     huggingface_hub.set_client_factory(lambda: httpx2.Client(trust_env=False, follow_redirects=True))
@@ -173,7 +176,7 @@ def names_of(hub: str, model: str, key: str | None) -> dict[str, str]:
 
 def _described(model: ListedModel) -> ListedModel:
     """What the providers behind the router can do, together: it sends a request to one that can. The window is the
-    smallest, since nobody knows which one is asked (providers.md 5.1)."""
+    smallest and the price the highest, since nobody knows which one is asked (providers.md 5.1)."""
     offers = model.raw.get("providers")
     offers = [offer for offer in offers if isinstance(offer, dict)] if isinstance(offers, list) else []
     live = [offer for offer in offers if offer.get("status") in (None, "live")]
@@ -187,4 +190,6 @@ def _described(model: ListedModel) -> ListedModel:
         words.add("tools")
     model.context_length = model.context_length or min(windows, default=None)
     model.capabilities = frozenset(words)
+    prices = [price for offer in live if (price := price_of(offer)) is not None]
+    model.price = max(prices, key=lambda price: (price.output, price.input), default=None)
     return model

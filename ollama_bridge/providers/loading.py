@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from .. import collector
+from .sdks import hush
 
 T = TypeVar("T")
 
@@ -22,4 +23,6 @@ async def load(make: Callable[[], T]) -> T:
 
 def _lastingly(make: Callable[[], T]) -> T:
     with collector.lasting():
-        return make()
+        made = make()
+    hush()
+    return made

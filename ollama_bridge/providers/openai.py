@@ -1,7 +1,7 @@
 """Every service that speaks OpenAI's wire, through the official SDK.
 
-Knows: the openai SDK (no other module imports it), and how compatible services describe their models. Must not know:
-what a body says: bytes go out and come back as they are.
+Knows: the openai SDK (no other module imports it). Must not know: what a body says (bytes go out and come back as they
+are), how a catalogue describes models (listings does).
 
 The SDK writes address, key and headers and raises its typed errors (sdk_calls). It is imported and its client built
 with the first call, in a thread: importing takes about half a second, which other streams shall not feel.
@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import aiohttp
 
 from ..dialects.base import CHAT, EMBED, GENERATE, Profile
-from ..errors import GatewayError, Scope, broken
-from ..framing import BadJSON, dumps, loads
+from ..errors import GatewayError, Scope
+from ..framing import dumps
 from .base import Call, ListedModel, Timeouts
+from .listings import read_models
 from .loading import load
 from .sdk_calls import SDKCalls
 from .transport import AiohttpUpstream, http_client
@@ -82,6 +83,8 @@ class OpenAIProvider:
     def _path(self, call: Call) -> str:
         if call.dialect == RESPONSES:
             return "/responses"
+        if call.dialect and call.dialect == self.profile.fills_by:
+            return self.base_url.removesuffix("/v1") + self.profile.fills_at
         path = PATHS[call.kind]
         return f"/deployments/{quote(call.model, safe='')}{path}" if self._api_version else path
 
@@ -137,93 +140,3 @@ class OpenAIProvider:
         client.organization = client.project = client.admin_api_key = None
         client._custom_headers = self._headers
         return SDKCalls(self.name, openai, client, self._session, self._clock)
-
-
-# -- catalogues: providers.md 5.1 ------------------------------------------------------------------------------------
-
-# llama.cpp tells with what window it runs (meta.n_ctx) and with what its model was trained.
-_CONTEXT = (
-    "context_length", "context_window", "max_model_len", "max_context_length", "meta.n_ctx", "meta.n_ctx_train",
-)  # fmt: skip
-_OUTPUT = ("top_provider.max_completion_tokens", "max_completion_tokens", "max_output_tokens")
-_EMBEDDING = ("embedding_length", "meta.n_embd")
-
-# Words of services -> words of Ollama's capability list. Mistral and LM Studio state capabilities, OpenRouter the
-# parameters and modalities a model takes, Together its type.
-_SAID = {
-    "completion": "completion", "completion_chat": "completion", "chat": "completion", "completion_fim": "insert",
-    "function_calling": "tools", "tools": "tools", "tool_use": "tools", "vision": "vision", "image": "vision",
-    "multimodal": "vision", "reasoning": "thinking", "thinking": "thinking", "audio": "audio",
-    "embedding": "embedding", "embeddings": "embedding",
-}  # fmt: skip
-_PARAMETERS = {"tools": "tools", "reasoning": "thinking", "include_reasoning": "thinking"}
-_INPUTS = {"image": "vision", "audio": "audio"}
-_OUTPUTS = {"text": "completion", "embedding": "embedding", "embeddings": "embedding"}
-_TYPES = {
-    "chat": "completion", "language": "completion", "code": "completion", "llm": "completion", "vlm": "completion",
-    "embedding": "embedding", "embeddings": "embedding", "image": "image", "audio": "audio",
-}  # fmt: skip
-
-
-def read_models(provider: str, body: bytes) -> list[ListedModel]:
-    """A catalogue: `{"data": [...]}`, or the bare array that Together sends. Entries without an id are left out.
-    Raises GatewayError (provider) when it is neither."""
-    try:
-        value = loads(body)
-    except BadJSON:
-        value = None
-    entries = value.get("data") if isinstance(value, dict) else value
-    if not isinstance(entries, list):
-        raise broken(provider, "answered something that is not a list of models")
-    return [listed(entry) for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
-
-
-def listed(entry: dict[str, Any]) -> ListedModel:
-    """One entry, read defensively: each service has fields of its own, and any of them may be absent or null."""
-    return ListedModel(
-        entry["id"],
-        context_length=_first(entry, _CONTEXT),
-        max_output=_first(entry, _OUTPUT),
-        capabilities=_capabilities(entry),
-        created=_first(entry, ("created",)),
-        embedding_length=_first(entry, _EMBEDDING),
-        raw=entry,
-    )
-
-
-def _at(entry: Mapping[str, Any], path: str) -> Any:
-    value: Any = entry
-    for name in path.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
-
-
-def _first(entry: Mapping[str, Any], paths: Iterable[str]) -> int | None:
-    """The first positive number."""
-    for path in paths:
-        value = _at(entry, path)
-        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
-            return int(value)
-    return None
-
-
-def _words(value: Any) -> list[str]:
-    """`["a", "b"]` or `{"a": true, "b": false}` -> what is there."""
-    if isinstance(value, Mapping):
-        return [name for name, held in value.items() if held is True]
-    return [word for word in value if isinstance(word, str)] if isinstance(value, list) else []
-
-
-def _capabilities(entry: Mapping[str, Any]) -> frozenset[str] | None:
-    """None when the entry says nothing of use. Where it tells abilities but neither a type nor outputs, it is a chat
-    model unless it says otherwise."""
-    stated = entry.get("capabilities")
-    kinds = {_OUTPUTS[word] for word in _words(_at(entry, "architecture.output_modalities")) if word in _OUTPUTS}
-    kinds |= {_TYPES[word] for word in _words([entry.get("type")]) if word in _TYPES}
-    abilities = {_SAID[word] for word in _words(stated) if word in _SAID}
-    abilities |= {_PARAMETERS[word] for word in _words(entry.get("supported_parameters")) if word in _PARAMETERS}
-    abilities |= {_INPUTS[word] for word in _words(_at(entry, "architecture.input_modalities")) if word in _INPUTS}
-    denied = isinstance(stated, Mapping) and stated.get("completion_chat") is False
-    if abilities and not kinds and not denied and "embedding" not in abilities:
-        kinds = {"completion"}
-    return frozenset(abilities | kinds) or None

@@ -95,6 +95,7 @@ _ROWS = (
             reasoning="deepseek", efforts=("low", "high", "max"), reasons_by_default=True,
             drop_while_reasoning=_PENALTIES | {"temperature", "top_p", "tool_choice"},
             keeps=True, thinking_in_history="reasoning_content", formats=frozenset({"json"}),
+            fills_by="fim", fills_at="/beta/completions",
         ),
     ),
     Preset(
@@ -102,7 +103,8 @@ _ROWS = (
         label="Mistral",
         # Unknown keys are a 422; usage comes unasked.
         profile=Profile(
-            rejects=frozenset({"logprobs"}), seed_field="random_seed", tool_ids="nine", stream_usage=False
+            rejects=frozenset({"logprobs"}), seed_field="random_seed", tool_ids="nine", stream_usage=False,
+            fills_by="fim", fills_at="/v1/fim/completions",
         ),
     ),
     Preset(
@@ -133,6 +135,16 @@ _ROWS = (
         ),
     ),
     Preset(
+        "sambanova", "openai", "https://api.sambanova.ai/v1", ("SAMBANOVA_API_KEY",),
+        label="SambaNova",
+        # sambanova-python, types/chat/completion_create_params.py: the four refused are "not yet supported by our
+        # models", pictures come as data alone, and the assistant's `reasoning` is taken back.
+        profile=Profile(
+            accepts=frozenset({"top_k"}), rejects=frozenset({"logprobs", "logit_bias", "n", "seed"}),
+            efforts=("low", "medium", "high"), thinking_in_history="reasoning", think_tags=True, image_urls=False
+        ),
+    ),
+    Preset(
         "huggingface", "huggingface", "https://router.huggingface.co/v1", ("HF_TOKEN", "HUGGINGFACE_API_KEY"),
         label="Hugging Face",
         note="models are named org/model, org/model:provider or org/model:fastest; a dedicated endpoint has its "
@@ -150,7 +162,9 @@ _ROWS = (
     Preset(
         "llamacpp", "openai", "http://localhost:8080/v1", ("LLAMA_API_KEY",), needs_key=False, local=True,
         label="llama.cpp server",
-        profile=Profile(accepts=_LLAMA, reasoning="template", image_urls=False),
+        profile=Profile(
+            accepts=_LLAMA, reasoning="template", image_urls=False, fills_by="infill", fills_at="/infill"
+        ),
     ),
     Preset(
         "lmstudio", "openai", "http://localhost:1234/v1", ("LM_API_TOKEN",), needs_key=False, local=True,

@@ -12,6 +12,7 @@ import asyncio
 import functools
 import io
 import os
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,6 +23,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from ..errors import GatewayError, UpstreamRefused, broken, timed_out, unreachable
+from .addresses import is_private
 from .base import Timeouts
 from .heads import Head
 
@@ -37,18 +39,38 @@ _FAILURES = (aiohttp.ClientError, TimeoutError, OSError)
 _BREAKS = (*_FAILURES, RuntimeError)
 
 
-async def open_session() -> aiohttp.ClientSession:
-    """The session of a running gateway: made inside its event loop at start, closed at shutdown by `close()`.
+async def open_session(guarded: bool = False) -> aiohttp.ClientSession:
+    """A session of a running gateway: made inside its event loop at start, closed at shutdown by `close()`.
 
     No limit on connections (aiohttp's own is 100), connections kept for 75 s, no cookies, no proxy or netrc from the
-    environment, no time-outs of its own: each request brings them.
+    environment, no time-outs of its own: each request brings them. `guarded`: it opens connections to private
+    addresses alone, whatever a name resolves to, and asks anew each time; for what must not leave our machines.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=75, ttl_dns_cache=300),
+        connector=aiohttp.TCPConnector(
+            limit=0,
+            keepalive_timeout=75,
+            ttl_dns_cache=300,
+            use_dns_cache=not guarded,
+            socket_factory=private_socket if guarded else None,
+        ),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
         trust_env=False,
     )
+
+
+class NotPrivate(OSError):
+    """The address is the world's, and what is sent there must stay here."""
+
+
+def private_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """The socket for a connection that aiohttp is about to open, after any name has been resolved. Raises NotPrivate:
+    so every connection is judged by the address that it goes to, and at the moment when it is opened."""
+    family, kind, protocol, _, where = address
+    if is_private(str(where[0])) is not True:
+        raise NotPrivate("not a private address")
+    return socket.socket(family=family, type=kind, proto=protocol)
 
 
 def longest_silence(timeouts: Timeouts, stream: bool) -> float | None:
@@ -66,6 +88,8 @@ def cause(error: BaseException) -> str:
         return "its TLS certificate is not trusted"
     if isinstance(error, aiohttp.ClientSSLError):
         return "the TLS handshake failed"
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, NotPrivate):
+        return "it is said to be local, and its address is not a private one"
     if isinstance(error, aiohttp.InvalidURL):
         return "its address is not valid"
     if isinstance(error, aiohttp.ServerDisconnectedError):
