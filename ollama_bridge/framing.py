@@ -97,15 +97,21 @@ class Lines:
         return [rest] if rest else []
 
 
+_TAIL = 8192  # bytes of an event that has not ended, up to which it waits unread for the rest of it
+
+
 class ServerSentEvents:
     """SSE reader: bytes in, `(event name or None, data)` out.
 
     Accepts LF, CRLF and CR line ends, comments, `data:` with or without a blank, several data lines an event, a byte
     order mark, and a last event without its blank line (`end`). An event without data is dropped, as the standard says;
     so is an empty `data:` line, which some servers send as a keep-alive.
+
+    Nearly all events of a stream are one line of data after the same few bytes, with or without a name. A row of them
+    is cut apart at once, and only what is different is read line by line.
     """
 
-    __slots__ = ("_data", "_first", "_held", "_name", "_rest", "limit")
+    __slots__ = ("_data", "_first", "_held", "_lead", "_name", "_rest", "_usual", "limit")
 
     def __init__(self, limit: int = MAX_FRAME) -> None:
         self._rest = bytearray()
@@ -113,6 +119,8 @@ class ServerSentEvents:
         self._data: list[bytes] = []
         self._held = 0  # bytes read since the open event began
         self._first = True
+        self._usual: str | None = None  # the name of the last event that was read by lines,
+        self._lead = b"data: "  # and what stands before its data
         self.limit = limit
 
     def feed(self, data: bytes) -> list[tuple[str | None, bytes]]:
@@ -132,6 +140,58 @@ class ServerSentEvents:
                 return []
             data = bytes(self._rest) + data
             self._rest.clear()
+        frames: list[tuple[str | None, bytes]] = []
+        if not self._data and self._name is None:
+            data = self._events(data, frames)
+        if data:
+            self._lines(data, frames)
+        return frames
+
+    def _events(self, data: bytes, frames: list[tuple[str | None, bytes]]) -> bytes:
+        """Reads the events that are whole -> what is left to be read by lines."""
+        line_end, lead = b"\n", self._lead
+        if b"\r" in data:
+            line_end, lead = b"\r\n", lead.replace(b"\n", b"\r\n")
+        gap = line_end + line_end
+        end = data.rfind(gap)
+        if end < 0:
+            return data
+        at = 0
+        while not data.startswith(lead, at):
+            after = data.find(gap, at) + len(gap)
+            self._lines(data[at:after], frames)
+            if after > end:
+                break
+            at, lead = after, self._lead.replace(b"\n", line_end)
+        else:
+            self._row(data[at + len(lead) : end], lead, gap, frames)
+        if end + len(gap) == len(data):
+            return b""
+        rest = data[end + len(gap) :]
+        if len(rest) > _TAIL or (line_end != b"\n" and (b"\n" in rest or b"\r" in rest)):
+            return rest  # it is long, or may hold an event that ends in another way
+        self._rest += rest
+        return b""
+
+    def _row(self, data: bytes, lead: bytes, gap: bytes, frames: list[tuple[str | None, bytes]]) -> None:
+        """Whole events, without the first one's `lead` and the last one's `gap`."""
+        name = self._usual
+        if b"\n" not in data and b"\r" not in data:  # one event alone, as most come
+            if data:
+                frames.append((name, data))
+            return
+        row = data.split(gap + lead)
+        ends = (len(row) - 1) * (gap + lead).count(b"\n")  # of lines, if there are none but in leads and gaps
+        if data.count(b"\n") == ends and data.count(b"\r") in (0, ends):
+            frames += [(name, piece) for piece in row if piece]
+            return
+        for piece in row:
+            if b"\n" in piece or b"\r" in piece:
+                self._lines(lead + piece + gap, frames)
+            elif piece:
+                frames.append((name, piece))
+
+    def _lines(self, data: bytes, frames: list[tuple[str | None, bytes]]) -> None:
         if b"\r" in data:
             # A CR at the very end may be half of a CRLF: keep it back.
             if data.endswith(b"\r"):
@@ -142,7 +202,6 @@ class ServerSentEvents:
         self._rest[:0] = lines.pop()
         if len(self._rest) > self.limit:
             raise FrameTooLong
-        frames: list[tuple[str | None, bytes]] = []
         for line in lines:
             if line:
                 if line.startswith(b"data:"):
@@ -156,18 +215,24 @@ class ServerSentEvents:
         self._held = self._held + len(data) if self._data else 0
         if self._held > self.limit:
             raise FrameTooLong
-        return frames
 
     def _close(self, frames: list[tuple[str | None, bytes]]) -> None:
         data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
         if data:
             frames.append((self._name, data))
+        if self._name != self._usual:
+            self._usual = self._name
+            self._lead = b"data: " if self._name is None else b"event: " + self._name.encode() + b"\ndata: "
         self._data = []
         self._name = None
 
     def end(self) -> list[tuple[str | None, bytes]]:
         """The last event, if the stream ended without the blank line after it."""
-        frames = self.feed(b"\n") if self._rest else []
+        frames: list[tuple[str | None, bytes]] = []
+        if self._rest:
+            rest = bytes(self._rest)
+            self._rest.clear()
+            self._lines(rest + b"\n", frames)
         self._close(frames)
         return frames
 

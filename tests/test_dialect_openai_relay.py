@@ -41,8 +41,14 @@ def ask(*messages: Message, **fields: Any) -> ChatRequest:
 # -- relay -------------------------------------------------------------------------------------------------------------
 def test_relay_changes_only_what_it_may() -> None:
     messages = b'[ {"role":"user","content":"\\u00e9  "} ]'
-    body = b'{"model":"fast", "messages": ' + messages + b',"privacy_mode":"strict","task":"chat","x":1.50}'
+    own = b'"privacy_mode":"strict","task":"chat","provider":"p"'
+    body = b'{"model":"fast", "messages": ' + messages + b"," + own + b',"x":1.50}'
     assert DIALECT.relay(body, "up", ask()) == b'{"model":"up","messages":' + messages + b',"x":1.50}'
+
+
+def test_relay_leaves_openrouters_own_provider() -> None:
+    body = b'{"model":"fast","provider":{"order":["x"]}}'
+    assert DIALECT.relay(body, "up", ask()) == b'{"model":"up","provider":{"order":["x"]}}'
 
 
 def test_relay_asks_for_usage() -> None:

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ollama_bridge.dialects.base import CHAT, EMBED, GENERATE, Loss, ModelView, Profile
+from ollama_bridge.dialects.base import CHAT, EMBED, GENERATE, ModelView, Profile
 from ollama_bridge.dialects.openai import OpenAIDialect
 from ollama_bridge.errors import MODEL_REQUIRED, NO_CHAT, NO_TOOLS, GatewayError, Scope
+from ollama_bridge.policy.adapt import adapt, adapt_embedding
 from ollama_bridge.values import (
     ChatRequest,
     EmbedRequest,
@@ -35,12 +36,23 @@ def ask(*messages: Message, **fields: Any) -> ChatRequest:
     return ChatRequest(model="m", messages=list(messages) or [Message("user", [Text("Hi")])], **fields)
 
 
+def fitted(request: Any, profile: Profile) -> tuple[Any, list[str]]:
+    """-> (the request as the pipeline hands it to the codec, what is lost before)."""
+    if isinstance(request, EmbedRequest):
+        request, losses, _ = adapt_embedding(request, profile)
+    else:
+        request, losses, _ = adapt(request, profile)
+    return request, [loss.name for loss in losses]
+
+
 def encoded(request: ChatRequest | EmbedRequest, **profile: Any) -> dict[str, Any]:
-    return DIALECT.encode(request, "up", Profile(**profile))[1]
+    return DIALECT.encode(fitted(request, Profile(**profile))[0], "up", Profile(**profile))[1]
 
 
-def lost(request: ChatRequest, **profile: Any) -> list[str]:
-    return [loss.name for loss in DIALECT.encode(request, "up", Profile(**profile))[2]]
+def lost(request: ChatRequest | EmbedRequest, **profile: Any) -> list[str]:
+    """Before the codec and by it."""
+    request, losses = fitted(request, Profile(**profile))
+    return losses + [loss.name for loss in DIALECT.encode(request, "up", Profile(**profile))[2]]
 
 
 # -- values -> bodies --------------------------------------------------------------------------------------------------
@@ -181,7 +193,7 @@ PARAMETERS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], list
             "max_tokens": 9,
             "stop": ["a", "b", "c"],
         },
-        ["top_k", "min_p", "repeat_penalty", "typical_p", "repeat_last_n"],
+        ["top_k", "min_p", "repeat_penalty", "typical_p", "mirostat", "repeat_last_n"],
     ),
     "an engine's own": (
         {"sampling": FULL},
@@ -206,7 +218,7 @@ PARAMETERS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], list
             "repeat_last_n": 64,
             "mirostat": 2,
         },
-        ["stop"],
+        [],  # the gateway finds the third stop string itself
     ),
     "llama.cpp's spelling": (
         {"sampling": Sampling(repeat_penalty=1.2)},
@@ -231,7 +243,7 @@ PARAMETERS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], list
             "typical_p": 0.7,
             "repeat_last_n": 64,
         },
-        ["temperature", "seed", "stop", "logprobs"],
+        ["temperature", "seed", "mirostat", "logprobs"],
     ),
     "dropped while it reasons": (
         {"sampling": Sampling(temperature=0.1), "think": "high"},
@@ -285,10 +297,10 @@ def test_encode_parameters(
 EFFORTS = ("low", "high", "max")
 REASONING: dict[str, tuple[Any, dict[str, Any], dict[str, Any], list[str]]] = {
     "effort: level": ("medium", {}, {"reasoning_effort": "medium"}, []),
-    "effort: nearest below": ("medium", {"efforts": EFFORTS}, {"reasoning_effort": "low"}, []),
+    "effort: nearest, the stronger of two": ("medium", {"efforts": EFFORTS}, {"reasoning_effort": "high"}, []),
     "effort: nearest above": ("minimal", {"efforts": EFFORTS}, {"reasoning_effort": "low"}, []),
     "effort: max is the strongest": ("max", {"efforts": ("low", "xhigh")}, {"reasoning_effort": "xhigh"}, []),
-    "effort: words of its own": ("high", {"efforts": ("default",)}, {"reasoning_effort": "default"}, []),
+    "effort: words of its own": ("high", {"efforts": ("default",)}, {"reasoning_effort": "default"}, ["think"]),
     "effort: on": (True, {}, {"reasoning_effort": "medium"}, []),
     "effort: on anyway": (True, {"reasons_by_default": True}, {}, []),
     "effort: off anyway": (False, {}, {}, []),
@@ -309,7 +321,7 @@ REASONING: dict[str, tuple[Any, dict[str, Any], dict[str, Any], list[str]]] = {
     "deepseek: level": (
         "medium",
         {"reasoning": "deepseek", "efforts": EFFORTS},
-        {"thinking": {"type": "enabled"}, "reasoning_effort": "low"},
+        {"thinking": {"type": "enabled"}, "reasoning_effort": "high"},
         [],
     ),
     "template: off": (False, {"reasoning": "template"}, {"chat_template_kwargs": {"enable_thinking": False}}, []),
@@ -403,7 +415,7 @@ def test_encode_format(wanted: Format, profile: dict[str, Any], written: Any, lo
     request = ask(Message("user", [Text("Give me JSON")]), format=wanted)
     assert encoded(request, **profile).get("response_format") == written
     assert lost(request, **profile) == losses
-    assert len(encoded(request, **profile)["messages"]) == 1
+    assert len(encoded(request, **profile)["messages"]) == 1 + bool(losses)  # what is lost is asked for in words
 
 
 def test_json_mode_says_json() -> None:
@@ -423,8 +435,9 @@ def test_encode_embedding() -> None:
         {"user": "u", "model": "up", "input": ["a", "b"], "dimensions": 8, "encoding_format": "base64"},
         [],
     )
-    bare = DIALECT.encode(request, "up", Profile(rejects=frozenset({"dimensions", "encoding_format"})))
-    assert bare == (EMBED, {"user": "u", "model": "up", "input": ["a", "b"]}, [Loss("dimensions")])
+    rejects = frozenset({"dimensions", "encoding_format"})
+    assert encoded(request, rejects=rejects) == {"user": "u", "model": "up", "input": ["a", "b"]}
+    assert lost(request, rejects=rejects) == ["dimensions"]
 
 
 def test_a_completion_goes_out_as_a_chat() -> None:
@@ -579,6 +592,13 @@ DECODED: dict[str, tuple[dict[str, Any], Any, Any]] = {
         lambda r: (r.privacy, r.task, r.vendor),
         ("strict", "chat", {}),
     ),
+    "provider": ({"provider": "groq"}, lambda r: (r.provider, r.vendor), ("groq", {})),
+    "provider of OpenRouter": (
+        {"provider": {"order": ["x"]}},
+        lambda r: (r.provider, r.vendor),
+        (None, {"openai": {"provider": {"order": ["x"]}}}),
+    ),
+    "no model": ({"model": None}, lambda r: r.model, ""),
     "unknown members": ({"verbosity": "low"}, lambda r: r.vendor, {"openai": {"verbosity": "low"}}),
 }
 
@@ -629,7 +649,8 @@ REFUSED: dict[str, tuple[str, bytes, str, str | None]] = {
     "no body": (CHAT, b"", "the request has no body", None),
     "broken": (CHAT, b'{"model":', "unexpected EOF", None),
     "not an object": (CHAT, b"[]", "Invalid type for 'body': expected an object, but got an array instead.", "body"),
-    "no model": (CHAT, b'{"messages":[]}', "model is required", "model"),
+    "no model": (GENERATE, b'{"prompt":"Hi"}', "model is required", "model"),
+    "neither model nor messages": (CHAT, b'{"messages":[]}', "[] is too short - 'messages'", "messages"),
     "empty model": (EMBED, b'{"model":""}', "model is required", "model"),
     "model a number": (
         CHAT,

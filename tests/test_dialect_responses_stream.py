@@ -87,7 +87,10 @@ SCRIPTS: dict[str, tuple[Script, Reply]] = {
         Script(("Hello",), ("Let me ", "see."), usage=Tokens(11, 7, 8, 4)),
         Reply([THOUGHT, Text("Hello")]),
     ),
-    "refusal": (Script(refusal=("I ", "won't."), usage=Tokens(11, 7, 8, 4)), Reply([Text("I won't.")])),
+    "refusal": (
+        Script(refusal=("I ", "won't."), usage=Tokens(11, 7, 8, 4)),
+        Reply([Text("I won't.")], reason="content_filter"),
+    ),
     "logprobs": (
         Script(("Hé",), logprobs=(LOGPROB,), usage=Tokens(11, 7, 8, 4)),
         Reply([Text("Hé")], logprobs=[ITEM]),

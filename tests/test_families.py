@@ -83,6 +83,9 @@ def test_openai_models_that_do_not_reason(model: str) -> None:
         ("cerebras", "zai-glm-5.3", {"efforts": ("low", "high", "max")}),
         ("perplexity", "sonar-reasoning-pro", {"think_tags": True, "reasons_by_default": True, "reasoning": "none"}),
         ("perplexity", "sonar-pro", {"reasoning": "none", "reasons_by_default": False}),
+        ("sambanova", "gpt-oss-120b", {"efforts": ("low", "medium", "high"), "think_off": False}),
+        ("sambanova", "DeepSeek-V3.1-Terminus", {"reasoning": "template", "reasons_by_default": False}),
+        ("sambanova", "DeepSeek-V3-0324", {"reasoning": "none", "reasons_by_default": False}),
     ],
 )
 def test_vendor_families(preset: str, model: str, expected: dict[str, Any]) -> None:

@@ -62,6 +62,58 @@ def test_sse_takes_any_bytes_and_any_cut(data: bytes, cuts: list[int]) -> None:
     assert read_sse(data, cuts) == read_sse(data, [])
 
 
+# Pieces of which streams are made that are read by rows, by lines, or now one way and now the other.
+SSE_WHOLE = (
+    b"data: a\n\n",
+    b"data: b\r\n\r\n",
+    b"event: x\ndata: c\n\n",
+    b"event: x\r\ndata: d\r\n\r\n",
+    b"event: y\ndata: e\n\n",
+    b"event: \xff\ndata: f\n\n",
+)
+SSE_PIECES = (
+    *SSE_WHOLE,
+    *(b"data: ", b"data:", b"data\n", b"event: x\n", b"event:z\r\n", b": beat\n\n", b"id: 7\n", b"data: g\r\r", b"h"),
+    *(b"\n", b"\r", b"\r\n", b"\n\n"),
+)
+
+
+def plainly_read(data: bytes) -> list[tuple[str | None, bytes]]:
+    """The standard's own words as a program, for a stream that is there as a whole."""
+    frames: list[tuple[str | None, bytes]] = []
+    name: str | None = None
+    held: list[bytes] = []
+    for line in [*data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"), b""]:
+        field, _, value = line.partition(b":")
+        if not line:
+            if payload := b"\n".join(held):
+                frames.append((name, payload))
+            name, held = None, []
+        elif field == b"data":
+            held.append(value.removeprefix(b" "))
+        elif field == b"event":
+            name = value.strip().decode("utf-8", "replace")
+    return frames
+
+
+@given(
+    st.lists(st.sampled_from(SSE_PIECES), min_size=1, max_size=6, unique=True).flatmap(
+        lambda kinds: st.lists(st.sampled_from(kinds), max_size=30)
+    ),
+    st.lists(st.integers(0, 1000), max_size=8),
+)
+def test_sse_rows_are_read_as_lines_are(pieces: list[bytes], cuts: list[int]) -> None:
+    data = b"".join(pieces)
+    assert read_sse(data, cuts) == plainly_read(data)
+
+
+def test_an_event_is_told_as_soon_as_it_is_whole() -> None:
+    reader = ServerSentEvents()
+    stream = b"".join(SSE_WHOLE) * 2
+    told = sum(len(reader.feed(stream[at : at + 1])) for at in range(len(stream)))
+    assert told == 2 * len(SSE_WHOLE)
+
+
 @given(st.lists(st.dictionaries(st.text(max_size=3), st.integers(), max_size=2), max_size=6), st.integers(0, 500))
 def test_lines_cut_anywhere(values: list[dict[str, int]], cut: int) -> None:
     data = b"\n".join(json.dumps(value).encode() for value in values)

@@ -1,11 +1,11 @@
-"""OpenAI's Responses API behind the gateway: when it carries a request, and what a client sees of it."""
+"""OpenAI's Responses API behind the gateway: when it carries a request, and what a client sees of it. Two turns of
+tools with thinking: test_thinking_turns."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Any
 
-import ollama
 import pytest
 from conftest import Start
 from doors import CHAT, GENERATE, V1, Ask, Turn
@@ -87,45 +87,6 @@ async def test_an_openai_client_gets_its_own_wire_where_that_is_possible(
     heard = await gateway.ask(V1, Ask(HI.turns, tools=(WEATHER,)), "sol", True)
     assert (heard.calls, heard.reason) == ([("get_weather", {"city": "Oslo"})], "tool_calls")
     assert paths(openai)[1:] == ["/responses"]
-
-
-@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
-async def test_two_turns_with_a_tool(gateway: Gateway, openai: FakeResponses, stream: bool) -> None:
-    """The official client sends back neither the ids nor the sealed reasoning; the service demands both."""
-    openai.demanding.add("gpt-6-sol")
-    openai.play(
-        "gpt-6-sol",
-        Script((), ("Weather? ", "Look."), (Call("get_weather", ('{"city":"Oslo"}',)),)),
-        Script(("3 degrees.",), ("Cold.",)),
-    )
-    client = ollama.AsyncClient(host=gateway.url)
-    messages: list[Any] = [{"role": "user", "content": "Weather in Oslo?"}]
-    asked = {"model": "sol", "tools": [WEATHER], "think": True}
-
-    async def answer() -> tuple[str, list[Any]]:
-        if not stream:
-            message = (await client.chat(messages=messages, **asked)).message
-            return message.content or "", list(message.tool_calls or [])
-        said, calls = "", []
-        async for part in await client.chat(messages=messages, stream=True, **asked):
-            said += part.message.content or ""
-            calls += part.message.tool_calls or []
-        return said, calls
-
-    said, calls = await answer()
-    assert (said, [(call.function.name, call.function.arguments) for call in calls]) == (
-        "",
-        [("get_weather", {"city": "Oslo"})],
-    )
-    messages += [
-        {"role": "assistant", "content": said, "tool_calls": calls},
-        {"role": "tool", "tool_name": "get_weather", "content": "3 degrees"},
-    ]
-    assert (await answer())[0] == "3 degrees."
-    reasoning, call, result = openai.seen[-1].json["input"][1:]
-    assert reasoning["encrypted_content"] == "sealed-gpt-6-sol-1"
-    assert call["call_id"] == result["call_id"]
-    await client._client.aclose()
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])

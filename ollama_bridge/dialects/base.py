@@ -44,9 +44,11 @@ class Loss:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Facts:
-    """All that policy knows of a request."""
+    """All that policy knows of a request. `privacy` and `task` are what it says itself until policy/selection has
+    decided on them. `prefill`: it ends with words of the assistant's, to be continued.
+    `provider`: the one that the client wants asked, None for any."""
 
     model: str
     kind: str
@@ -54,12 +56,15 @@ class Facts:
     tools: bool = False
     images: bool = False
     image_urls: bool = False
+    audio: bool = False
+    prefill: bool = False
     thinking: bool = False
     format: bool = False
     logprobs: bool = False
     suffix: bool = False
     privacy: str | None = None
     task: str | None = None
+    provider: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,7 @@ class Profile:
         "think", "stream_options", never to be sent. accepts: names beyond OpenAI's own that may be sent.
     max_tokens_field: how the limit is called. max_stops: longest stop list; more are emulated by the gateway.
     max_output: most tokens of an answer, None unknown; wires that demand a limit send it when the client sets none.
-    cache_from: bytes of tools and system text from which on a wire with markers asks for them to be cached; 0 never.
+    cache_from: bytes of a prompt's beginning from which on a wire with marks asks for it to be cached; 0 never.
     reasoning: how thinking is switched: "effort" (reasoning_effort), "openrouter" (reasoning: {...}), "deepseek"
         (thinking: {type}), "template" (chat_template_kwargs.enable_thinking), "adaptive" (Claude's thinking: {type:
         adaptive|disabled}, with an effort), "between_tools" (the same, where that word stands for off), "budget"
@@ -89,6 +94,8 @@ class Profile:
         "reasoning_tools" (tools, and it reasons), "always"; empty is never (policy/carrier).
     max_inputs: most texts of one request for embeddings; 0 is any. More go out in several (policy/batches).
     embeds_by: the dialect of embeddings where it is another one than the provider's own.
+    fills_by: the dialect in which the middle of a text is filled in, "fim" or "infill", "" where there is no way to ask
+        for it. fills_at: its path from the provider's address without the "/v1" at its end.
     seed_field: "seed" or "random_seed". stream_usage: whether stream_options.include_usage must be sent for usage.
     """
 
@@ -114,6 +121,8 @@ class Profile:
     keeps: bool = False
     responses: frozenset[str] = frozenset()
     embeds_by: str = ""
+    fills_by: str = ""
+    fills_at: str = ""
     max_inputs: int = 0
     extra_body: Mapping[str, Any] = field(default_factory=dict, hash=False)  # so that a profile can be looked up by
 

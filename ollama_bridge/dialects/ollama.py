@@ -26,7 +26,7 @@ from . import ollama_answers, ollama_errors, ollama_requests
 from .base import EMBED, EMBED_ONE, Answer, Loss, ModelView, Moment, Profile, Request
 from .ollama_stream import UNREADABLE, Reader, Tap, Writer, read_line, renamed, unreadable
 
-_OURS = frozenset({"privacy_mode", "task"})  # members that only this gateway knows
+_OURS = frozenset({"privacy_mode", "task", "provider"})  # members that only this gateway knows
 
 
 class _Vectors(msgspec.Struct):

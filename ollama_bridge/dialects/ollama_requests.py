@@ -42,7 +42,7 @@ from .gojson import decode as decode_body
 from .goscan import quote
 from .media import media_of
 from .ollama_errors import incapable
-from .ollama_types import CHAT_REQUEST, EMBED_REQUEST, EMBEDDING_REQUEST, GENERATE_REQUEST
+from .ollama_types import CHAT_REQUEST, EMBED_REQUEST, EMBEDDING_REQUEST, GENERATE_REQUEST, provider_of
 
 NAME = "ollama"
 
@@ -188,6 +188,7 @@ def _common(kind: str, fields: Fields, body: bytes) -> ChatRequest:
         truncate=fields.get("truncate", True),
         privacy=fields.get("privacy_mode"),
         task=fields.get("task") or None,
+        provider=provider_of(fields),
         vendor=vendor,
     )
 
@@ -313,6 +314,8 @@ def _embed_request(model: str, inputs: list[str], fields: Fields) -> EmbedReques
         keep_alive=fields.get("keep_alive"),
         intent="run" if inputs else "load",
         privacy=fields.get("privacy_mode"),
+        task=fields.get("task") or None,
+        provider=provider_of(fields),
         vendor=vendor,
     )
 

@@ -3,8 +3,8 @@
 Knows: names, members and Go types of the native requests (ollama-protocol.md 2), and the values that have a syntax of
 their own: think, keep_alive, images, tool definitions and arguments. Must not know: what a request means.
 
-Members that only this gateway knows (`privacy_mode`, `task`) are in the tables too, so that they are read by the same
-rules.
+Members that only this gateway knows (`privacy_mode`, `task`, `provider`) are in the tables too, so that they are read
+by the same rules.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ _MESSAGE = Own(
     )
 )
 
-_OURS = {"privacy_mode": STRING, "task": STRING}
+_OURS = {"privacy_mode": STRING, "task": STRING, "provider": ANY}
 _KEEP_ALIVE = Own(ANY, keep_alive_seconds, pointer=True)
 _RUN: dict[str, Kind] = {
     "model": STRING,
@@ -209,3 +209,9 @@ EMBEDDING_REQUEST = Struct(
     "api.EmbeddingRequest",
     {"model": STRING, "prompt": STRING, "keep_alive": _KEEP_ALIVE, "options": OBJECT, **_OURS},
 )
+
+
+def provider_of(fields: dict[str, Any]) -> str | None:
+    """The provider that a request names. What is no text is none of ours, and Ollama would not look at it either."""
+    provider = fields.get("provider")
+    return provider if isinstance(provider, str) and provider else None

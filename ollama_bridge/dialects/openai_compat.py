@@ -48,7 +48,7 @@ from .gojson import decode as decode_body
 from .goscan import base64_error, quote
 from .inbound_only import InboundOnly
 from .media import media_of
-from .ollama_types import TOOLS
+from .ollama_types import TOOLS, provider_of
 from .openai_compat_stream import EVENT_STREAM, Writer, answer_id, finish_word, written_call
 
 JSON = "application/json"
@@ -68,7 +68,7 @@ def _refused(message: str) -> LayerError:
 
 # -- request types -----------------------------------------------------------------------------------------------------
 
-_OURS: dict[str, Kind] = {"privacy_mode": STRING, "task": STRING}
+_OURS: dict[str, Kind] = {"privacy_mode": STRING, "task": STRING, "provider": ANY}
 _STREAM_OPTIONS = Struct("openai.StreamOptions", {"include_usage": BOOL}, pointer=True)
 _CALLED = Struct(
     'struct { Name string "json:\\"name\\""; Arguments string "json:\\"arguments\\"" }',
@@ -274,6 +274,8 @@ def _decode_embedding(body: bytes) -> EmbedRequest:
         dimensions=dimensions if dimensions > 0 else None,
         encoding="base64" if encoding.lower() == "base64" else "float",
         privacy=fields.get("privacy_mode"),
+        task=fields.get("task") or None,
+        provider=provider_of(fields),
     )
 
 
@@ -293,6 +295,7 @@ def _common(kind: str, fields: Fields, options: Fields, top_logprobs: int) -> Ch
         top_logprobs=top_logprobs or None,
         privacy=fields.get("privacy_mode"),
         task=fields.get("task") or None,
+        provider=provider_of(fields),
     )
 
 

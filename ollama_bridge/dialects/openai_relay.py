@@ -42,6 +42,8 @@ def relay_request(body: bytes, model: str, request: ChatRequest | EmbedRequest) 
         return None
     for name in _OURS:
         members.pop(name, None)
+    if bytes(members.get("provider", b"")).startswith(b'"'):  # an object is OpenRouter's own
+        del members["provider"]
     members["model"] = msgspec.Raw(json_string(model))
     if isinstance(request, ChatRequest) and request.stream:
         options = given if isinstance(given, dict) else {}
@@ -87,11 +89,14 @@ def _renamed(body: bytes, theirs: bytes, ours: bytes) -> bytes:
 
 _BOUNDARY = re.compile(rb"(?:\r\n|\n|\r(?!\n|\Z)){2,}")  # a CR at the very end may be half of a CRLF
 _LINE_ENDS = re.compile(rb"\n+")
+_FIELD = re.compile(rb"(?:\A|[\r\n])(?:data|event|id|retry)[:\r\n]")  # what is one to every reader of events
 _LONG = 64 * 1024  # bytes of a frame that has not ended, beyond which only its end is looked for
 _MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
 # Members that say nothing yet, with the brackets that may stand between and after them.
 _NOTHING = re.compile(rb'(?:"(?:finish_reason|usage)"\s*:\s*(?:null|"")[\s\]},]*)+')
 _LAST = DONE + b"\n\n"
+_END = b"}\n\n"
+_BEGIN = len('data: {"id":')  # bytes by which the next frame is known; a longer text is found faster
 _CLOSING = 4  # frames a stream may end with that are not plain: the finish reason, usage, [DONE], and one to spare
 
 
@@ -102,39 +107,44 @@ class _Shape:
     frame. A frame that breaks off in the middle, or another one between them, spoils the counts.
     """
 
-    __slots__ = ("absent", "lines", "model", "once")
+    __slots__ = ("_absent", "_begin", "_lines", "_model", "_once", "_ours")
 
-    def __init__(self, frame: bytes, model: bytes) -> None:
-        self.model = model
-        self.lines = frame.count(b"\n")
-        self.once = _NOTHING.findall(frame)
-        if not any(stretch.endswith(b"}\n\n") for stretch in self.once):
-            self.once.append(b"}\n\n")
-        absent = [member for member in (b'"finish_reason"', b'"usage"') if member not in b"".join(self.once)]
-        self.absent = [*absent, b'"error"']
+    def __init__(self, frame: bytes, model: bytes, ours: bytes) -> None:
+        """`frame` ends in "}" and a blank line. `model`: the member that names it, `ours`: what is put in its place."""
+        self._begin = frame[:_BEGIN]
+        self._model = model
+        self._ours = ours
+        self._lines = frame.count(b"\n")
+        self._once = _NOTHING.findall(frame)
+        absent = [member for member in (b'"finish_reason"', b'"usage"') if member not in b"".join(self._once)]
+        self._absent = [*absent, b'"error"']
 
-    def fits(self, frames: bytes) -> bool:
-        """Whether all of these frames are plain."""
-        count = frames.count(self.model)
-        if not count or frames.count(b"\n") != count * self.lines:
-            return False
-        for part in self.once:
+    def named(self, frames: bytes) -> bytes:
+        """The frames with our name for the model if all of them are plain, else nothing."""
+        if not (frames.startswith(self._begin) and frames.endswith(_END)):
+            return b""
+        count = frames.count(_END + self._begin) + 1
+        if frames.count(b"\n") != count * self._lines:
+            return b""
+        for part in self._once:
             if frames.count(part) != count:
-                return False
-        return not any(part in frames for part in self.absent)
+                return b""
+        for part in self._absent:
+            if part in frames:
+                return b""
+        between = frames.split(self._model)
+        return self._ours.join(between) if len(between) == count + 1 else b""
 
-    def run(self, data: bytes, start: int) -> bytes:
-        """The plain frames from `start` on, as far as that is easily seen: all that are whole, or all but the last few,
-        as at the end of a stream; else none. All line ends are LF."""
+    def run(self, data: bytes, start: int) -> tuple[bytes, int]:
+        """The plain frames from `start` on, with our name, as far as that is easily seen, and where they end: all that
+        are whole, or all but the last few, as at the end of a stream; else none. All line ends are LF."""
         end = data.rfind(b"\n\n", start) + 2
-        if not data.endswith(_LAST):
-            frames = data[start:end]
-            if self.fits(frames):
-                return frames
+        if not data.endswith(_LAST) and (named := self.named(data[start:end])):
+            return named, end
         for _ in range(_CLOSING):
             end = data.rfind(b"\n\n", start, max(end - 2, start)) + 2
-        frames = data[start:end]
-        return frames if self.fits(frames) else b""
+        named = self.named(data[start:end])
+        return named, end if named else start
 
 
 class Tap:
@@ -175,6 +185,8 @@ class Tap:
         if self._rest:
             data = bytes(self._rest) + data
         lf_only = b"\r" not in data
+        if self._shape is not None and lf_only and not self._rest and (named := self._shape.named(data)):
+            return named  # as most reads are
         out: list[bytes] = []
         at = 0
         shape: _Shape | None = None
@@ -182,9 +194,8 @@ class Tap:
         while self.error is None:
             if self._shape is not None and self._shape is not shape and tries and lf_only:
                 shape, tries = self._shape, tries - 1
-                if frames := shape.run(data, at):
-                    at += len(frames)
-                    out.append(frames if shape.model == self._ours else frames.replace(shape.model, self._ours))
+                named, at = shape.run(data, at)
+                out.append(named)
             end = _frame_end(data, at, lf_only)
             if not end:
                 break
@@ -199,16 +210,19 @@ class Tap:
             self.error = unusable(f"sent a frame of more than {MAX_FRAME} bytes")
 
     def end(self) -> bytes:
-        """A last frame without its blank line is passed on with one; half a frame is not. A `[DONE]` that a service
-        leaves out after a finish reason is given: many clients wait for it."""
+        """A last frame with data is passed on with the blank line it lacks; half a frame is not, nor what may be half
+        of one. A `[DONE]` that a service leaves out after a finish reason is given: many clients wait for it."""
         rest, self._rest = bytes(self._rest), bytearray()
-        frame = rest.strip()
         if self.error is not None:
             return b""
-        if frame.startswith(b"{"):
-            self._whole(frame)
+        if (body := rest.strip()).startswith(b"{"):
+            self._whole(body)
             return b""
-        out = self._look(rest if rest.endswith(b"\r\r") else frame + b"\n\n") if frame else b""
+        out = b""
+        if rest.endswith(b"\r\r"):
+            out = self._look(rest)
+        elif _payload(rest)[1]:
+            out = self._look(rest.rstrip() + b"\n\n")
         if self.finished and not self._done and self.error is None:
             self._done = True
             out += b"data: " + DONE + b"\n\n"
@@ -222,8 +236,8 @@ class Tap:
         if frame.isspace():
             return frame
         name, data = _payload(frame)
-        if not data:
-            return frame  # a comment, or a keep-alive
+        if not data:  # a comment, or a keep-alive: an event without data, which OpenAI's SDK takes for broken JSON
+            return self.heartbeat if _FIELD.search(frame) else frame
         if data == DONE:
             self.finished = self.finished or self._seen
             self._done = True
@@ -271,8 +285,9 @@ class Tap:
         if not self._theirs:
             return frame
         plain = self.content and self._alone and not (self.finished or chunk.get("usage"))
-        if plain and frame.startswith(b"data") and not (self._shape is not None and self._shape.fits(frame)):
-            self._shape = _Shape(frame, self._theirs)
+        usual = plain and frame.startswith(b"data") and frame.endswith(_END)
+        if usual and not (self._shape is not None and self._shape.named(frame)):
+            self._shape = _Shape(frame, self._theirs, self._ours)
         return frame if self._theirs == self._ours else frame.replace(self._theirs, self._ours, 1)
 
     def _whole(self, body: bytes) -> None:

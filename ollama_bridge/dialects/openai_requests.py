@@ -143,7 +143,7 @@ class Members:
 
 def decode_chat(body: bytes) -> ChatRequest:
     members = Members(parse(body, EMPTY))
-    request = _common(members)
+    request = _common(members, members.text("model") or "")  # without one the gateway chooses, if it knows how
     messages = members.items("messages")
     if messages is None:
         raise missing("messages")
@@ -161,7 +161,7 @@ def decode_chat(body: bytes) -> ChatRequest:
 
 def decode_completion(body: bytes) -> ChatRequest:
     members = Members(parse(body, EMPTY))
-    request = _common(members)
+    request = _common(members, _model(members))
     request.messages = [Message("user", [Text(_prompt(members.any("prompt")))])]
     request.suffix = members.text("suffix")
     alternatives = members.whole("logprobs")
@@ -174,8 +174,7 @@ def decode_completion(body: bytes) -> ChatRequest:
 
 def decode_embedding(body: bytes) -> EmbedRequest:
     members = Members(parse(body, EMPTY))
-    model, privacy = _model(members), _privacy(members)
-    members.any("task")
+    model, privacy, task, provider = _model(members), _privacy(members), members.text("task"), _provider(members)
     encoding = members.text("encoding_format") or "float"
     if encoding not in ("float", "base64"):
         raise unsupported("encoding_format", encoding, "'float' and 'base64'")
@@ -185,21 +184,24 @@ def decode_embedding(body: bytes) -> EmbedRequest:
         dimensions=members.whole("dimensions"),
         encoding="base64" if encoding == "base64" else "float",
         privacy=privacy,
+        task=task,
+        provider=provider,
     )
     request.vendor = {NAME: members.rest} if members.rest else {}
     return request
 
 
-def _common(members: Members) -> ChatRequest:
+def _common(members: Members, model: str) -> ChatRequest:
     options = members.object("stream_options") or {}
     request = ChatRequest(
-        model=_model(members),
+        model=model,
         stream=bool(members.flag("stream")),
         sampling=_sampling(members),
         include_usage=options.get("include_usage") is True,
         n=members.whole("n"),
         privacy=_privacy(members),
         task=members.text("task"),
+        provider=_provider(members),
         losses=[],
     )
     if request.n is not None and request.n < 1:
@@ -226,6 +228,16 @@ def _privacy(members: Members) -> str | None:
     if privacy not in (None, "strict", "flexible"):
         raise unsupported("privacy_mode", privacy, "'strict' and 'flexible'")
     return privacy
+
+
+def _provider(members: Members) -> str | None:
+    """The gateway's own member is a name; an object of the same name is OpenRouter's, and for it."""
+    provider = members.any("provider")
+    if isinstance(provider, str):
+        return provider or None
+    if provider is not None:
+        members.rest["provider"] = provider
+    return None
 
 
 def _sampling(members: Members) -> Sampling:
@@ -366,7 +378,7 @@ def _message(value: Any, path: str) -> Message:
     thought = _first_text(members, "reasoning_content", "reasoning")
     if thought:
         blocks.append(Thinking(thought))
-    blocks += _content(members.any("content"), members.path("content"))
+    blocks += content_blocks(members.any("content"), members.path("content"))
     refusal = members.text("refusal")
     if refusal:
         blocks.append(Text(refusal))
@@ -387,7 +399,8 @@ def _first_text(members: Members, *names: str) -> str:
     return next((value for value in found if value), "")
 
 
-def _content(value: Any, path: str) -> list[Block]:
+def content_blocks(value: Any, path: str) -> list[Block]:
+    """A message's `content`: text, or a list of parts. Raises GatewayError (400) that names the wrong one."""
     if value is None:
         return []
     if isinstance(value, str):

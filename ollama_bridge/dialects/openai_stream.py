@@ -148,7 +148,7 @@ class Reader:
                         self._think(thought, events)
                     text = delta.content
                     if text:
-                        if self._tags is None and self._open == "text":
+                        if self._open == "text" and (self._tags is None or self._tags.passes(text)):
                             events.append(Delta(self._index, "text", text))
                         else:
                             self._say(text, events)

@@ -43,6 +43,10 @@ class ThinkTags:
         self.settled = self._place == "outside" and not (self._everywhere or self._held or self._trim)
         return pieces
 
+    def passes(self, text: str) -> bool:
+        """Whether `feed` would give back nothing but this piece, as text."""
+        return self._place == "outside" and not (self._held or self._trim or "<" in text)
+
     def end(self) -> list[Piece]:
         """What was held back when the text ended: half a tag is text after all."""
         held, self._held = self._held, ""

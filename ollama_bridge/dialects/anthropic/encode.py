@@ -29,6 +29,7 @@ from ...values import (
 )
 from ..arguments import as_object
 from ..base import Loss, Profile
+from .caching import mark
 from .fields import NAME, REDACTED, tool_id
 from .schemas import Inexpressible, tightened
 
@@ -44,7 +45,6 @@ _FELT = frozenset({"typical_p", "repeat_last_n"})
 _OPENING = "(The conversation begins.)"  # the first turn is the user's
 _JSON_WORDS = "Answer with JSON only: no code fence, no text before or after it."
 _SCHEMA_WORDS = f"{_JSON_WORDS} It must match this JSON schema:\n"
-_CACHED = {"type": "ephemeral"}
 
 Body = dict[str, Any]
 
@@ -72,7 +72,7 @@ def encode_chat(request: ChatRequest, model: str, profile: Profile) -> tuple[Bod
     for name, value in profile.extra_body.items():
         body[name] = _joined(body.get(name), value)
     if profile.cache_from:
-        _mark(body, profile.cache_from)
+        mark(body, profile.cache_from)
     return body, losses
 
 
@@ -195,18 +195,6 @@ def _write_sampling(request: ChatRequest, profile: Profile, body: Body, losses: 
         body["stop_sequences"] = stops
     if len(stops) < len(sampling.stop or []):
         losses.append(Loss("stop", "the target does not take all of them"))
-
-
-def _mark(body: Body, least: int) -> None:
-    """Marks the end of tools and system text, which are the same in each request of a conversation. The order of what
-    is cached is tools, system, messages: one mark at the last of the first two is enough."""
-    system, tools = body.get("system"), body.get("tools")
-    if len(dumps([tools, system])) < least:
-        return
-    if isinstance(system, str):
-        body["system"] = [{"type": "text", "text": system, "cache_control": _CACHED}]
-    elif tools:
-        body["tools"] = [*tools[:-1], {**tools[-1], "cache_control": _CACHED}]
 
 
 # -- the conversation --------------------------------------------------------------------------------------------------

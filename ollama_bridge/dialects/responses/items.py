@@ -38,6 +38,10 @@ def said_in(item: Mapping[str, Any]) -> str:
     return "".join(string(part, "text") or string(part, "refusal") for part in parts)
 
 
+def refuses(item: Mapping[str, Any]) -> bool:
+    return any(part.get("type") == "refusal" for part in _objects(item.get("content")))
+
+
 def logprobs_in(item: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [each for part in _objects(item.get("content")) for each in logprobs(part) or []]
 
@@ -70,11 +74,13 @@ def with_bytes(each: dict[str, Any]) -> dict[str, Any]:
     return told
 
 
-def reason_of(response: Mapping[str, Any], calls: bool) -> str:
-    """Our reason for the end of a response that has not failed."""
+def reason_of(response: Mapping[str, Any], calls: bool, refused: bool) -> str:
+    """Our reason for the end of a response that has not failed. A refusal is text: only the reason tells it apart."""
     if response.get("status") == "incomplete":
         details = response.get("incomplete_details")
         return _INCOMPLETE.get(string(details, "reason") if isinstance(details, dict) else "", "length")
+    if refused:
+        return "content_filter"
     return "tool_calls" if calls else "stop"
 
 

@@ -46,6 +46,7 @@ from .items import (
     logprobs_in,
     reason_of,
     reasoning_vendor,
+    refuses,
     said_in,
     string,
     thought_in,
@@ -96,11 +97,12 @@ class _Output:
     """The output of one response as blocks. Text and thoughts come one after the other, calls may be open side by
     side. `place` is an item's output_index."""
 
-    __slots__ = ("_calls", "_index", "_next", "_open", "_part", "_said", "_started", "called", "done")
+    __slots__ = ("_calls", "_index", "_next", "_open", "_part", "_said", "_started", "called", "done", "refused")
 
     def __init__(self) -> None:
         self.done = False
         self.called = False  # any call has been seen
+        self.refused = False  # any of the text is a refusal
         self._started = False
         self._next = 0
         self._open: tuple[str, int] | None = None  # kind and place of the open block of text or thought
@@ -170,6 +172,7 @@ class _Output:
                 self._begin("thinking", place, events)
             self.shut(events, vendor)
         elif kind == MESSAGE:
+            self.refused = self.refused or refuses(item)
             if place not in self._said:
                 self.text(place, said_in(item), logprobs_in(item) or None, events)
             self.shut(events)
@@ -225,7 +228,7 @@ class _Output:
         for call in self._calls.values():
             self._end_call(call, "", events)
         self._calls = {}
-        events.append(Finish(reason_of(response, self.called), usage_of(response)))
+        events.append(Finish(reason_of(response, self.called, self.refused), usage_of(response)))
         self.done = True
 
     def fail(self, events: list[Event], error: GatewayError) -> None:
@@ -366,6 +369,7 @@ class Reader:
         if kind == _TEXT:
             output.text(place, piece, logprobs(frame), events)
         elif kind == "response.refusal.delta":
+            output.refused = True
             output.text(place, piece, None, events)
         elif kind == "response.reasoning_summary_text.delta":
             output.thought(place, ("summary", frame.get("summary_index")), piece, events)
