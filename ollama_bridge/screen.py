@@ -9,8 +9,9 @@ Colours appear on a terminal only. Elsewhere (a file, a pipe, a container's log)
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from typing import TextIO
+from collections.abc import Iterable, Sequence
+from datetime import date
+from typing import TYPE_CHECKING, TextIO
 from urllib.parse import urlsplit
 
 from rich import box
@@ -20,6 +21,9 @@ from rich.text import Text
 
 from . import __version__
 from .config import Config, ConfigError, ModelConfig, ProviderConfig
+
+if TYPE_CHECKING:
+    from .explain import Explained
 
 _UNFOLDED = 400  # columns where nobody's terminal sets a width: wide enough for any line of ours
 
@@ -48,8 +52,9 @@ def startup(config: Config, address: str, console: Console | None = None) -> Non
     out.print(_joined(("  ollama run echo", "bold")))
 
 
-def check(config: Config, console: Console | None = None) -> None:
-    """The tables of providers and models."""
+def check(config: Config, console: Console | None = None, ends: Iterable[tuple[date, str, Sequence[str]]] = ()) -> None:
+    """The tables of providers and models. `ends`: which models end soon, the first first, each with the names that lead
+    to it."""
     out = console or _stdout()
     _warnings(config, out)
     table = _table("provider", "state", "kind", "address", "key", "local")
@@ -66,9 +71,23 @@ def check(config: Config, console: Console | None = None) -> None:
     out.print(table)
     if config.models:
         models(config, out)
+    _endings(ends, out)
     source = config.source or "packaged defaults, as there is no config.yaml"
     key = "asks for a key" if config.server.api_key else "asks for no key"
     out.print(f"{source}: valid. Listens on {config.server.listen}, {key}.")
+
+
+def _endings(ends: Iterable[tuple[date, str, Sequence[str]]], out: Console) -> None:
+    """A line for each model that a name of the file leads to, and one a provider for the others."""
+    others: dict[str, list[str]] = {}
+    for day, target, names in ends:
+        if names:
+            out.print(_joined(("WARNING: ", "bold red"), (f"{target} ends on {day}: {', '.join(names)}", "red")))
+        else:
+            provider, _, model = target.partition("/")
+            others.setdefault(provider, []).append(f"{model} ({day})")
+    for provider, ending in others.items():
+        out.print(_joined((f"{provider} ends soon: ", "yellow"), (", ".join(ending), "")))
 
 
 def models(config: Config, console: Console | None = None) -> None:
@@ -79,6 +98,21 @@ def models(config: Config, console: Console | None = None) -> None:
         table.add_row(model.name, ", ".join(map(str, model.targets)), _said(model), _note(config, model))
     if "echo" not in config.models:
         table.add_row("echo", "echo/echo", "", "built in")
+    out.print(table)
+
+
+def plan(explained: Explained, console: Console | None = None) -> None:
+    """Which targets a request would go to, why, and which it would not."""
+    out = console or _stdout()
+    privacy = f"{explained.privacy} ({explained.privacy_by})"
+    out.print(f"privacy: {privacy}   task: {explained.task}   model: {explained.model}")
+    table = _table("order", "target", "key", "local", "why")
+    for number, planned in enumerate(explained.plan.targets, 1):
+        keys = str(planned.account + 1) if planned.account else ""
+        local = "yes" if planned.provider.local and not planned.target.remote else ""
+        table.add_row(str(number), str(planned.target), keys, local, planned.reason)
+    for target, why in explained.plan.left_out:
+        table.add_row(Text("-", "yellow"), str(target), "", "", Text(f"left out: {why}", "yellow"))
     out.print(table)
 
 

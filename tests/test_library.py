@@ -24,6 +24,7 @@ from fakes.script import Script
 from gateway import Gateway, alias, ollama_provider, openai_provider, running
 from virtual_time import run
 
+from ollama_bridge.dialects.base import Profile
 from ollama_bridge.discovery import EVERY, RETRY, Discovery
 from ollama_bridge.errors import unreachable
 from ollama_bridge.library.loaded import LoadedModels
@@ -197,12 +198,14 @@ async def test_show_and_tags_agree(world: Gateway) -> None:
 
 @in_module
 async def test_show_tells_true_lengths(world: Gateway) -> None:
-    assert (await show(world, "full"))["model_info"] == {
+    found = (await show(world, "full"))["model_info"]
+    assert {name: value for name, value in found.items() if not name.startswith("bridge.")} == {
         "general.architecture": "llama",
         "general.basename": "llama-3.3-70b-instruct",
         "general.parameter_count": 70_000_000_000,
         "llama.context_length": 131_072,
     }
+    assert found["bridge.sources"] == "capabilities: config, context_length: config, max_output: config"
     assert (await show(world, "vectors"))["model_info"]["up.embedding_length"] == 1536
 
 
@@ -687,6 +690,7 @@ class Account:
 
     kind = "openai"
     off: str | None = None
+    profile = Profile()
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -115,8 +115,9 @@ def show_answer(
     said = system if system is not None else (model.defaults.system or "")
     template = _template(model)
     answer: dict[str, Any] = {}
-    if model.targets[0].provider == "echo":
-        answer["license"] = ECHO_NOTE
+    terms = _terms(model)
+    if terms:
+        answer["license"] = terms
     answer["modelfile"] = _modelfile(model, template, said, {**own, **(options or {})})
     if own:
         answer["parameters"] = "\n".join(_parameter_lines(own))
@@ -209,4 +210,37 @@ def _model_info(model: Model, word: str, basename: str) -> dict[str, Any]:
         found["general.parameter_count"] = int(float(size[1]) * (1e9 if size[2] == "B" else 1e6))
     found["general.architecture"] = word
     found["general.basename"] = basename
+    found |= _further(model)
     return dict(sorted(found.items()))
+
+
+def _further(model: Model) -> dict[str, Any]:
+    """What Ollama has no name for: numbers and texts, under names none of which ends as those that clients look for."""
+    found: dict[str, Any] = {}
+    if model.max_output:
+        found["bridge.max_output"] = model.max_output
+    price = model.price
+    if price is not None:
+        amounts = {"input": price.input, "output": price.output, "cached": price.cached, "written": price.written}
+        found |= {f"bridge.price.{name}": amount for name, amount in amounts.items() if amount is not None}
+    if model.retires is not None:
+        found["bridge.retires"] = model.retires.isoformat()
+    if model.sources:
+        found["bridge.sources"] = ", ".join(f"{name}: {source}" for name, source in sorted(model.sources.items()))
+    return found
+
+
+def _terms(model: Model) -> str:
+    """When it ends and what it costs, for people: `ollama show` prints two lines of a licence."""
+    lines = [ECHO_NOTE] if model.targets[0].provider == "echo" else []
+    if model.retires is not None:
+        lines.append(f"Retires on {model.retires.isoformat()}")
+    price = model.price
+    if price is not None:
+        cached = "" if price.cached is None else f", {_dollars(price.cached)} cached"
+        lines.append(f"{_dollars(price.input)} in, {_dollars(price.output)} out{cached} per million tokens")
+    return "\n".join(lines)
+
+
+def _dollars(amount: float) -> str:
+    return "$" + f"{amount:.6f}".rstrip("0").rstrip(".")

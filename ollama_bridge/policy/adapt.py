@@ -117,7 +117,8 @@ def apply_defaults(request: ChatRequest, defaults: Defaults, profile: Profile | 
     changes: dict[str, Any] = {}
     if defaults.think is not None and request.think is None and can_think(profile):
         changes["think"] = defaults.think
-    if defaults.system and not (request.messages and request.messages[0].role == "system"):
+    opened = bool(request.messages) and request.messages[0].role == "system"
+    if defaults.system and not opened and not request.suffix:  # nothing is said to who fills a gap
         changes["messages"] = [Message("system", [Text(defaults.system)]), *request.messages]
     if defaults.keep_alive is not None and request.keep_alive is None and reads_ollama_options(profile):
         changes["keep_alive"] = defaults.keep_alive

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from ..dialects.base import Profile
 from ..values import ChatRequest, EmbedRequest
 from .catalog import Model
-from .families import family_profile, on_responses
+from .families import family_profile, filling, on_responses
 from .repair import Learned
 from .router import Planned
 from .thinking import can_think
@@ -31,6 +31,8 @@ def carrier(
     ("auto", "chat", "responses"). `think`: the model's default, where the request does not say."""
     if isinstance(request, EmbedRequest):
         return profile.embeds_by or own
+    if request.suffix and profile.fills_by:
+        return profile.fills_by
     if api == RESPONSES:
         return RESPONSES
     if api == "chat" or not profile.responses or request.suffix is not None:
@@ -75,10 +77,13 @@ class Carriage:
         self.dialect = self._choose(self._own)
         self._place: tuple[str, ...] = self._target
         self.profile = self._own
-        if self.dialect == RESPONSES:
-            self._place = (*self._target, RESPONSES)
+        if self.dialect in (RESPONSES, self._own.fills_by):
+            self._place = (*self._target, self.dialect)
             known = self._lessons.get(self._place) or self._learned.get(self._place)
-            self.profile = known or on_responses(self._own, self._target[1])
+            self.profile = known or self._there()
+
+    def _there(self) -> Profile:
+        return on_responses(self._own, self._target[1]) if self.dialect == RESPONSES else filling(self._own)
 
     def repaired(self, profile: Profile) -> None:
         """What to try next, instead of `self.profile`."""

@@ -1,7 +1,7 @@
 """The model map: public name -> targets, with what is known of each model and where it was learnt.
 
-Knows: aliases of the config, what providers list, how names are looked up. Must not know: how a list is fetched, any
-wire, any SDK.
+Knows: aliases of the config, what providers list, how names are looked up. Must not know: how a list is fetched, whose
+word about a model counts more (policy/facts does), any wire, any SDK.
 
 A name is looked up whole first (alias, a real Ollama's model, a provider's catalogue), and only then split at a known
 provider's prefix (`provider/model`, `provider:model`), so `ollama:qwen2.5:7b` works although Ollama's own grammar would
@@ -16,16 +16,19 @@ import hashlib
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from datetime import date
 from typing import Any
 
 from ..dialects.base import ModelView
 from ..errors import INVALID_MODEL_NAME, GatewayError, Scope, model_not_found
 from ..framing import dumps
 from ..names import BothSources, parse_name, split_source
-from ..providers.base import ListedModel, Provider, Timeouts
+from ..providers.base import Known, ListedModel, Price, Provider, Timeouts
+from .facts import CONFIG, PROVIDER, merge, retires_soon, told_by, values
+from .sources import OWN_MODELS, Sources
 
 LISTED_AT_MOST = 60  # a provider with more models lists only those its `list:` patterns name (product.md 2)
+UNLISTED_AT_MOST = 1000  # models of which more is kept than their names; clients can ask for any number
 LONGEST = 350  # characters of a provider's own name of a model; as long as a part of a name may be in Ollama's grammar
 
 
@@ -33,13 +36,17 @@ LONGEST = 350  # characters of a provider's own name of a model; as long as a pa
 class Target:
     """One provider's model. `timeouts` where it has its own, else its provider's hold. `remote`: answering leaves the
     machine even if the provider is local, as with a real Ollama's cloud models; None: nobody has told yet. `api`: which
-    of OpenAI's APIs carries chats, "auto", "chat" or "responses" (policy/carrier)."""
+    of OpenAI's APIs carries chats, "auto", "chat" or "responses" (policy/carrier).
+    `weight`: its share, where an alias is weighted. `known`: what is known of it as the target of an alias; None: what
+    is known of its model."""
 
     provider: str
     model: str
     timeouts: Timeouts | None = field(default=None, compare=False)
     remote: bool | None = field(default=False, compare=False)
     api: str = field(default="auto", compare=False)
+    weight: float = field(default=1.0, compare=False)
+    known: Known | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.model}"
@@ -71,9 +78,11 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A public model. `name` without the tag `latest`; `shown` always carries a tag. Lengths are tokens (or vector
-    dimensions for embedding_length), None unknown. `modified` is unix seconds. `origin`: "alias", "ollama" or
-    "provider". `raw`: the entry of a real Ollama's list, or a provider's own words."""
+    """A public model. `name` without the tag `latest`; `shown` always carries a tag. Of the facts (meanings and units:
+    policy/facts.Known) None is unknown; `sources` says who told each. `modified` is unix seconds. `origin`: "alias",
+    "ollama" or "provider". `raw`: the entry of a real Ollama's list. `strategy`: how the first of several targets is
+    chosen (policy/router). `strict`: requests to it never leave our machines. `then`: further models, asked when this
+    one does not answer; only a table of tasks has them."""
 
     name: str
     targets: tuple[Target, ...]
@@ -82,11 +91,18 @@ class Model:
     context_length: int | None = None
     embedding_length: int | None = None
     max_output: int | None = None
+    price: Price | None = None
+    retires: date | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
     defaults: Defaults = Defaults()
     drop_tools: bool = False
     strict_parameters: bool | None = None
+    resume: bool = False
     modified: float = 0.0
     raw: Mapping[str, Any] = field(default_factory=dict)
+    strategy: str = "ordered"
+    strict: bool = False
+    then: tuple[Model, ...] = ()
 
     @property
     def shown(self) -> str:
@@ -123,68 +139,153 @@ class Catalog:
         general: Defaults,
         patterns: Mapping[str, list[str]],
         drop_tools: Collection[str] = (),
+        presets: Mapping[str, str] | None = None,
+        configured: Mapping[str, Mapping[str, Known]] | None = None,
     ) -> None:
-        """`providers` in the order in which they are looked through. An alias without capabilities or lengths has those
-        of its first target. `patterns`: globs by provider, for what is listed of a long catalogue. `drop_tools`:
-        providers whose models have tools left out instead of refused."""
+        """`providers` in the order in which they are looked through. Facts that an alias does not say are those of its
+        first target. `patterns`: globs by provider, for what is listed of a long catalogue. `drop_tools`: providers
+        whose models have tools left out instead of refused. `presets`: the row that a provider was made from, by its
+        name. `configured`: what the configuration says of a provider's own models, by provider and model."""
         self._providers = providers
         self._general = general
         self._patterns = patterns
         self._drop_tools = drop_tools
+        self._sources = Sources(providers, presets, configured)
         self._configured = [replace(model, defaults=model.defaults.over(general)) for model in aliases]
+        self._lists: dict[str, list[tuple[ListedModel, float]]] = {}  # as it came, each with its date
         self._listed: dict[str, dict[str, Model]] = {name: {} for name in providers}  # provider -> key -> model
         self._aliases: dict[str, Model] = {}
+        self._unlisted: dict[str, Model] = {}  # provider/model as asked for -> what has been made of it
         self._fill_aliases()
 
     # -- what providers list ---------------------------------------------------------------------------------------
     def learn(self, provider: Provider, listed: Iterable[ListedModel], now: float) -> None:
         """Takes over a provider's own catalogue; `now` (unix seconds) dates models without a date of their own."""
-        known = self._listed[provider.name]
-        models: dict[str, Model] = {}
-        for item in listed:
-            name = self._public_name(provider, item.id)
-            before = known.get(key(name))
-            models[key(name)] = Model(
-                name=name,
-                targets=(Target(provider.name, item.id, remote=_is_remote(provider, item)),),
-                capabilities=guess_capabilities(item.id) if item.capabilities is None else item.capabilities,
-                origin="ollama" if provider.kind == "ollama" else "provider",
-                context_length=item.context_length,
-                embedding_length=item.embedding_length,
-                max_output=item.max_output,
-                defaults=self._general,
-                drop_tools=provider.name in self._drop_tools,
-                modified=item.created or (before.modified if before else now),
-                raw=item.raw,
-            )
-        self._listed[provider.name] = models
+        before = {item.id: date for item, date in self._lists.get(provider.name, ())}
+        keeps = provider.kind == "ollama"  # its own words are shown; those of a service are long, and read
+        new = [
+            (item if keeps else replace(item, raw={}), float(item.created or before.get(item.id) or now))
+            for item in listed
+        ]
+        if new != self._lists.get(provider.name):
+            self._lists[provider.name] = new
+            self._fill(provider.name)
+            self._fill_aliases()
+
+    def learn_packaged(self, provider: str, told: Mapping[str, Known]) -> None:
+        """Takes over what the price package tells of a provider's models."""
+        if not told.items() <= self._sources.packaged(provider).items():
+            self._sources.learn(provider, told)
+            self._fill(provider)
+            self._fill_aliases()
+
+    def take_over(self, before: Catalog) -> None:
+        """What an earlier catalog has learnt of providers that this one shares with it."""
+        for name, provider in self._providers.items():
+            if before._providers.get(name) is provider and name in before._lists:
+                self._lists[name] = before._lists[name]
+                self._sources.learn(name, before._sources.packaged(name))
+                self._fill(name)
         self._fill_aliases()
+
+    def knows_list(self, provider: str) -> bool:
+        return provider in self._lists
+
+    def told_of(self, provider: str) -> tuple[list[ListedModel], dict[str, Known]]:
+        """What a provider has listed, each model with its date, and what the price package told of it."""
+        listed = [replace(item, created=int(modified)) for item, modified in self._lists.get(provider, ())]
+        return listed, self._sources.packaged(provider)
+
+    def ending(self, provider: str, today: date) -> list[tuple[str, date]]:
+        """A provider's models, listed or led to by an alias, that are gone soon or are gone already."""
+        ends = [(model, self.facts(Target(provider, model))[0].retires) for model in self._of(provider)]
+        return [(model, day) for model, day in ends if day is not None and retires_soon(day, today)]
+
+    def _of(self, provider: str) -> list[str]:
+        """The models of a provider, listed or led to by an alias, by its own names."""
+        models = [item.id for item, _ in self._lists.get(provider, ())]
+        models += [t.model for model in self._configured for t in model.targets if t.provider == provider]
+        return list(dict.fromkeys(models))
+
+    def unpriced(self, provider: str) -> list[str]:
+        """Models of a provider whose price or window neither the configuration nor the provider itself tells."""
+        return [model for model in self._of(provider) if self._needs_more(Target(provider, model))]
+
+    def _needs_more(self, target: Target) -> bool:
+        _, sources = self.facts(target)
+        return not {sources.get("price"), sources.get("context_length")} <= {CONFIG, PROVIDER}
+
+    def _fill(self, provider: str) -> None:
+        """Makes the models of a provider's list."""
+        owner = self._providers[provider]
+        models: dict[str, Model] = {}
+        for item, modified in self._lists.get(provider, ()):
+            target = Target(provider, item.id, remote=_is_remote(owner, item))
+            name = self._public_name(owner, item.id)
+            models[key(name)] = self._model(name, target, item, modified)
+        self._listed[provider] = models
+
+    def _model(self, name: str, target: Target, item: ListedModel | None, modified: float = 0.0) -> Model:
+        provider = self._providers[target.provider]
+        known, sources = self._sources.of(target.provider, target.model, item)
+        return Model(
+            name=name,
+            targets=(target,),
+            **{**values(known), "capabilities": known.capabilities or frozenset()},
+            origin="ollama" if provider.kind == "ollama" else "provider",
+            sources=sources,
+            defaults=self._general,
+            drop_tools=provider.name in self._drop_tools,
+            modified=modified,
+            raw=item.raw if item else {},
+        )
 
     def _public_name(self, provider: Provider, model: str) -> str:
         """A real Ollama's models (and the echo) are called as they are, those of a service with its name before."""
-        name = model if provider.kind in _OWN_NAMES else f"{provider.name}/{model}"
+        name = model if provider.kind in OWN_MODELS else f"{provider.name}/{model}"
         return name.removesuffix(":latest")
 
     def _fill_aliases(self) -> None:
+        """After each change of what is known."""
+        self._unlisted = {}
         self._aliases = {key(model.name): self._filled(model) for model in self._configured}
 
     def _filled(self, alias: Model) -> Model:
         """With what is told of its targets, where the file does not say it."""
-        targets = tuple(replace(target, remote=self._remote(target)) for target in alias.targets)
-        told = self._told(targets[0])
-        capabilities = told.capabilities if told else guess_capabilities(targets[0].model)
+        own = replace(told_by(alias), capabilities=alias.capabilities or None)
+        targets = tuple(
+            replace(
+                target,
+                remote=self._remote(target),
+                known=merge([(CONFIG, own), (PROVIDER, self.facts(target)[0])])[0],
+            )
+            for target in alias.targets
+        )
+        first, theirs = self.facts(targets[0])
+        known, sources = merge([(CONFIG, own), (PROVIDER, first)])
         return replace(
             alias,
             targets=targets,
-            capabilities=alias.capabilities or capabilities,
-            context_length=alias.context_length or (told.context_length if told else None),
-            embedding_length=alias.embedding_length or (told.embedding_length if told else None),
-            max_output=alias.max_output or (told.max_output if told else None),
+            **{**values(known), "capabilities": known.capabilities or frozenset()},
+            sources={name: CONFIG if source == CONFIG else theirs[name] for name, source in sources.items()},
         )
 
     def _told(self, target: Target) -> Model | None:
         """The entry of a provider's own list."""
         return self._listed[target.provider].get(key(self._public_name(self._providers[target.provider], target.model)))
+
+    def facts(self, target: Target) -> tuple[Known, Mapping[str, str]]:
+        """What is known of a target, listed or not, and who told each fact."""
+        told = self._told(target)
+        return self._sources.of(target.provider, target.model, None) if told is None else (told_by(told), told.sources)
+
+    def price(self, target: Target) -> Price | None:
+        """US dollars per million tokens; None: nobody told."""
+        return (target.known or self.facts(target)[0]).price
+
+    def window(self, target: Target) -> int | None:
+        """Tokens of prompt and answer together; None: nobody told."""
+        return (target.known or self.facts(target)[0]).context_length
 
     def _remote(self, target: Target) -> bool | None:
         told = self._told(target)
@@ -242,6 +343,8 @@ class Catalog:
 
     def _split(self, name: str) -> Model | None:
         """`provider/model` or `provider:model`, listed or not."""
+        if name in self._unlisted:
+            return self._unlisted[name]
         found = _SPLIT.match(name)
         if found is None:
             return None
@@ -254,16 +357,12 @@ class Catalog:
         if model is not None:
             return model
         target = replace(target, remote=self._remote(target))
-        if provider.kind in _OWN_NAMES and self._listed[prefix] and not target.remote:
+        if provider.kind in OWN_MODELS and self._listed[prefix] and not target.remote:
             return None  # these list all they have but the cloud models nobody pulled
-        return Model(
-            name=f"{prefix}/{rest}",
-            targets=(target,),
-            capabilities=guess_capabilities(rest),
-            origin="ollama" if provider.kind == "ollama" else "provider",
-            defaults=self._general,
-            drop_tools=prefix in self._drop_tools,
-        )
+        model = self._model(f"{prefix}/{rest}", target, None)
+        if len(self._unlisted) < UNLISTED_AT_MOST:
+            self._unlisted[name] = model
+        return model
 
     def _near(self, wanted: str) -> tuple[str, ...]:
         names = {key(m.name): m.name for m in [*self._aliases.values(), *self.listed()]}
@@ -272,7 +371,6 @@ class Catalog:
 
 _SPLIT = re.compile(r"([^/:]+)[/:](.+)", re.S)
 _UNFIT = re.compile(r"[\s\x00-\x1f\x7f]|\.\./|//")  # no provider has such a model; it must not reach a URL or a log
-_OWN_NAMES = ("ollama", "echo")
 _LISTED_WORDS = frozenset({"completion", "embedding"})
 
 
@@ -288,36 +386,3 @@ def _in_cloud(model: str) -> bool:
         return split_source(model)[1] == "cloud"
     except BothSources:
         return True  # it will be refused there; until then the name says cloud
-
-
-# Name rules are the last resort: a provider's own words and the config win over them.
-_EMBEDDING = re.compile(r"embed|^bge-|^e5-|^gte-|minilm", re.I)
-_VISION = re.compile(
-    r"gpt-4o|gpt-4\.1|gpt-4-turbo|gpt-[5-9]|\bo[134](-|$)|vision|-vl\b|[-_]vl[-:]|llava|pixtral|gemini|gemma-?3|claude|llama-4|grok-[4-9]|echo",
-    re.I,
-)
-_THINKING = re.compile(
-    r"\bo[134](-|$)|gpt-(5|6)|gpt-oss|deepseek-(r1|reasoner|v4)|\br1\b|qwq|qwen3|magistral|reason|think|grok-(3-mini|4)|glm-[45]|kimi-k2",
-    re.I,
-)
-_NOT_THINKING = re.compile(r"gpt-5-chat|non-reasoning|instruct", re.I)
-_NO_TEXT = re.compile(
-    r"whisper|transcribe|\btts\b|dall-e|gpt-image|chatgpt-image|moderation|\bsora\b|realtime|rerank", re.I
-)
-
-
-@lru_cache(maxsize=1024)
-def guess_capabilities(model: str) -> frozenset[str]:
-    """Capability words from a model's name alone (providers.md 5.1: the weakest source); none for a model that draws,
-    listens or judges instead of answering."""
-    base = model.rpartition("/")[2]
-    if _NO_TEXT.search(base):
-        return frozenset()
-    if _EMBEDDING.search(base):
-        return frozenset({"embedding"})
-    words = {"completion", "tools"}
-    if _VISION.search(base):
-        words.add("vision")
-    if _THINKING.search(base) and not _NOT_THINKING.search(base):
-        words.add("thinking")
-    return frozenset(words)

@@ -92,7 +92,8 @@ def _claude(pattern: str, *, off: bool, default: bool, rejects: tuple[str, ...] 
     """Claude from Opus 4.7 on: no sampling, and as much thought as the effort says. `off` and `default` as above."""
     return _row(
         pattern,
-        **{"reasoning": "adaptive", "efforts": _LOW_MAX, "max_output": 128_000, **changes},
+        # They cache from 512 or 1,024 tokens on; those before need up to 4,096, as the preset has it.
+        **{"reasoning": "adaptive", "efforts": _LOW_MAX, "max_output": 128_000, "cache_from": 4096, **changes},
         think_off=off,
         reasons_by_default=default,
         rejects=frozenset({BLANK_STOPS, *_CLAUDE_SAMPLING, *rejects}),
@@ -256,6 +257,13 @@ _ROWS: Mapping[str, tuple[Row, ...]] = {
         _effort(r"sonar-deep-research", _LOW_HIGH, off=False, default=True, think_tags=True),
         _never(r"sonar"),
     ),
+    # Levels are gpt-oss's; DeepSeek's thoughts are switched in the template (sambanova-python, as the preset).
+    "sambanova": (
+        _row(r"gpt-oss", **_GPT_OSS),
+        _row(r"deepseek-v3\.[1-9]", reasoning="template", reasons_by_default=False),
+        _always(r"deepseek-r1|qwq"),
+        _never(r"(meta-)?llama|deepseek-v3|allam"),
+    ),
 }
 
 # Which of OpenAI's models the Responses API has to carry, and when (providers.md 2.1, 2.6).
@@ -269,6 +277,9 @@ _MAX_ON_RESPONSES = re.compile(r"gpt-5\.([6-9]|\d\d)|gpt-6")
 # What of Chat Completions the Responses API does not have, and refusals that it does not share.
 _NOT_ON_RESPONSES = frozenset({"seed", "presence_penalty", "frequency_penalty", "logit_bias", "n"})
 _ONLY_ON_CHAT = frozenset({EFFORT_WITH_TOOLS, REASONING_WITH_TOOLS, OTHER_LIMIT})
+
+# Mistral refuses names that it does not know, and knows few here.
+_NOT_WHERE_FILLED = frozenset({"presence_penalty", "frequency_penalty", "logprobs", "logit_bias", "n"})
 
 # True of the model wherever it runs, as long as the service takes efforts at all.
 _ANYWHERE = (_row(r"gpt-oss", **_GPT_OSS),)
@@ -325,6 +336,19 @@ def on_responses(profile: Profile, model: str) -> Profile:
         efforts=efforts,
         reasoning="none" if profile.reasoning == "none" else "summary",
         keeps=profile.reasoning != "none" or profile.reasons_by_default,
+    )
+
+
+def filling(profile: Profile) -> Profile:
+    """The profile of a target of chats, where the middle of a text is filled in: nothing is thought over, and nothing
+    is taken but the plain sampling (providers.md 3.1)."""
+    return profile.with_(
+        rejects=profile.rejects | _NOT_WHERE_FILLED,
+        drop_while_reasoning=frozenset(),
+        reasoning="none",
+        reasons_by_default=False,
+        think_tags=False,
+        keeps=False,
     )
 
 
