@@ -5,15 +5,26 @@ Seen from outside: the upstreams know what reached them.
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from configs import refused
 from conftest import Start
+from connects import connections
 from doors import CHAT, GENERATE, V1, Ask, Door, Turn
 from fakes.ollama_wire import FakeOllama, tag
 from fakes.openai_wire import FakeOpenAI
 from fakes.script import Script, Seen
 from gateway import LEAST, ask_least, ollama_provider, openai_provider
+
+from ollama_bridge import discovery
 
 SAID = Script(text=("Hel", "lo"))
 every_path = pytest.mark.parametrize("path", list(LEAST))
@@ -101,7 +112,8 @@ async def test_a_strict_request_never_leaves_the_machine(gateway_of: Start, priv
     async with gateway_of(privacy.config()) as gateway:
         for model, why in LEAVING.items():
             status, words, _ = await ask_least(gateway, path, model, privacy_mode="strict")
-            assert (status, words) == (400, f"privacy_mode is strict, and model '{model}' {why}")
+            assert status == 403
+            assert words.startswith(f"privacy_mode is strict, and model '{model}' {why}; local models that could serve")
         assert privacy.asked == []
         status, _, _ = await ask_least(gateway, path, "far", privacy_mode="flexible")
         assert status == 200, "flexible may go anywhere"
@@ -141,7 +153,7 @@ async def test_ollamas_doors_read_keys_in_any_case(
     """As Go does (golden chat/body-case-keys)."""
     async with gateway_of(privacy.config()) as gateway:
         status, _, _ = await ask_least(gateway, path, "far", **{spelling: "strict"})
-        assert status == 400 and privacy.asked == []
+        assert status == 403 and privacy.asked == []
         for model in ("near", "box"):
             assert (await ask_least(gateway, path, model, **{spelling: "strict"}))[0] == 200
         assert all(b"privacy" not in seen.body.lower() for seen in privacy.asked)
@@ -179,7 +191,7 @@ async def test_a_strict_request_fetches_no_pictures(
     ask = Ask((Turn("user", "What?", image_urls=("http://pictures.example/a.png",)),))
     async with gateway_of(privacy.config()) as gateway:
         heard = await gateway.ask(door, ask, model, False, privacy_mode="strict")
-        assert heard.status == 400
+        assert heard.status == 403
         assert heard.error == (
             "privacy_mode is strict, and a picture is named by its address: fetching it would tell others; send the "
             "picture itself"
@@ -204,6 +216,230 @@ async def test_a_cloud_model_is_known_before_the_first_list_has_come(gateway_of:
         async with gateway_of({"providers": {"box": ollama_provider(box.url, local=True)}}) as gateway:
             status, words, _ = await ask_least(gateway, "/api/chat", "box/stub", privacy_mode="strict")
             assert (status, words) == (
-                400,
-                "privacy_mode is strict, and model 'box/stub' is a cloud model of a real Ollama",
+                403,
+                "privacy_mode is strict, and model 'box/stub' is a cloud model of a real Ollama; local models that "
+                "could serve it: echo",
             )
+
+
+# -- not local, though it looks so (product.md 3) ----------------------------------------------------------------------
+async def test_a_model_that_has_come_to_be_answered_in_the_cloud(gateway_of: Start) -> None:
+    """The list of a real Ollama that was read a moment ago says otherwise."""
+    async with FakeOllama({"tiny": ("completion",)}) as box:
+        box.play("tiny:latest", SAID)
+        async with gateway_of({"providers": {"box": ollama_provider(box.url, local=True)}}) as gateway:
+            assert (await ask_least(gateway, "/api/chat", "tiny", privacy_mode="strict"))[0] == 200
+            box.tags = {"models": [{**tag("tiny", ("completion",)), "remote_host": "https://ollama.com:443"}]}
+            with passing_time(discovery.FRESH):
+                status, words, _ = await ask_least(gateway, "/api/chat", "tiny", privacy_mode="strict")
+            assert status == 403 and "'tiny' is a cloud model of a real Ollama" in words
+            assert len(box.about("tiny:latest")) == 1
+
+
+async def test_a_real_ollama_that_does_not_say_what_it_has(gateway_of: Start) -> None:
+    async with FakeOllama({"tiny": ("completion",)}) as box:
+        box.play("tiny:latest", SAID)
+        async with gateway_of({"providers": {"box": ollama_provider(box.url, local=True)}}) as gateway:
+            assert (await ask_least(gateway, "/api/chat", "tiny", privacy_mode="strict"))[0] == 200
+            box.tags = {"error": "out of order"}
+            with passing_time(discovery.FRESH):
+                status, _, _ = await ask_least(gateway, "/api/chat", "box/tiny", privacy_mode="strict")
+            assert status == 403 and len(box.about("tiny:latest")) == 1
+
+
+@contextmanager
+def passing_time(seconds: float) -> Iterator[None]:
+    """The loop's clock, as discovery reads it, is that much later inside."""
+    loop = asyncio.get_running_loop()
+    real = loop.time
+    loop.time = lambda: real() + seconds  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        loop.time = real  # type: ignore[method-assign]
+
+
+def local_providers(url: str) -> dict[str, Any]:
+    """One of each wire, at one address."""
+    return {
+        "openai-wire": {"kind": "openai", "base_url": f"{url}/v1", "local": True},
+        "ollama-wire": {"kind": "ollama", "base_url": url, "local": True},
+        "anthropic-wire": {"kind": "anthropic", "base_url": url, "api_key": "k", "local": True},
+        "google-wire": {"kind": "google", "base_url": f"{url}/v1beta", "api_key": "k", "local": True},
+        "huggingface-wire": {"kind": "huggingface", "base_url": f"{url}/v1", "api_key": "k", "local": True},
+    }
+
+
+WIRES = ["openai-wire", "ollama-wire", "anthropic-wire", "google-wire", "huggingface-wire"]
+
+
+@pytest.mark.parametrize("wire", WIRES)
+async def test_a_proxy_of_the_environment_is_not_used(
+    gateway_of: Start, privacy: Privacy, wire: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Stranger() as proxy:
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        monkeypatch.setenv("NO_PROXY", "")
+        providers = local_providers(privacy.near.url)
+        async with gateway_of({"providers": {wire: providers[wire]}}) as gateway:
+            await ask_least(gateway, "/v1/chat/completions", f"{wire}/up", privacy_mode="strict")
+        assert proxy.visits == 0
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("wire", WIRES)
+async def test_a_redirect_is_not_followed(gateway_of: Start, privacy: Privacy, wire: str, status: int) -> None:
+    async with Stranger() as elsewhere, Stranger(status, {"Location": f"{elsewhere.url}/there"}) as here:
+        providers = local_providers(here.url)
+        config = {
+            "providers": {wire: providers[wire]},
+            "models": {"it": {"targets": [f"{wire}/up"], "capabilities": ["completion"]}},
+        }
+        async with gateway_of(config) as gateway:
+            answered, _, _ = await ask_least(gateway, "/api/chat", "it", privacy_mode="strict")
+        assert answered in (403, 502) and elsewhere.visits == 0
+        assert here.visits > 0
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2001:db8::7"])
+@pytest.mark.parametrize("wire", WIRES)
+async def test_a_host_name_that_stops_resolving_to_a_private_address(
+    gateway_of: Start, wire: str, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Stranger(404, {"Connection": "close"}) as here:
+        names = {"llm.test": "127.0.0.1"}
+        monkeypatch.setattr(socket, "getaddrinfo", resolving(names, socket.getaddrinfo))
+        config = {
+            "providers": {wire: local_providers(here.url.replace("127.0.0.1", "llm.test"))[wire]},
+            "models": {"it": {"targets": [f"{wire}/up"], "capabilities": ["completion"]}},
+        }
+        async with gateway_of(config) as gateway:
+            await ask_least(gateway, "/api/chat", "it", privacy_mode="strict")
+            visits = here.visits
+            assert visits > 0
+            names["llm.test"] = address
+            with connections() as opened:
+                status, words, _ = await ask_least(gateway, "/api/chat", "it", privacy_mode="strict")
+            assert {host for host, _ in opened} <= {"127.0.0.1", "::1"} and here.visits == visits
+            if wire == "ollama-wire":  # its list cannot be had, so nobody knows where it answers
+                assert status == 403
+            else:
+                why = "it is said to be local, and its address is not a private one"
+                assert (status, words) == (502, f"cannot reach provider '{wire}': {why}")
+
+
+def resolving(names: dict[str, str], real: Any) -> Any:
+    """socket.getaddrinfo with names of a test's own."""
+
+    def resolve(host: str, port: Any, *more: Any, **named: Any) -> Any:
+        return real(names.get(host, host), port, *more, **named)
+
+    return resolve
+
+
+class Stranger:
+    """A server that answers everything in one way, and counts how often it was visited."""
+
+    def __init__(self, status: int = 500, headers: dict[str, str] | None = None) -> None:
+        self.visits = 0
+        self._status, self._headers = status, headers or {}
+
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
+        self.visits += 1
+        return web.Response(status=self._status, headers=self._headers, text="{}", content_type="application/json")
+
+    async def __aenter__(self) -> Stranger:
+        self._runner = web.ServerRunner(web.Server(self._answer))
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+
+
+async def test_free_servers_of_strangers_are_not_local(gateway_of: Start) -> None:
+    config = {"providers": {"free": {"kind": "ollamafree"}}, "models": {"it": "free/llama3.2"}}
+    async with gateway_of(config) as gateway:
+        status, words, _ = await ask_least(gateway, "/api/chat", "it", privacy_mode="strict")
+        assert status == 403 and "is answered by a provider that is not local" in words
+
+
+def test_free_servers_of_strangers_cannot_be_said_to_be_local(tmp_path: Path) -> None:
+    [line] = refused(tmp_path, "providers: {free: {kind: ollamafree, local: true}}")
+    assert "a provider of kind ollamafree takes no 'local'" in line
+
+
+def test_traces_are_not_exported(tmp_path: Path) -> None:
+    [line] = refused(tmp_path, "tracing: {endpoint: 'https://traces.example.com'}")
+    assert "section 'tracing' is not supported" in line
+
+
+# -- who says strict, and for how long ---------------------------------------------------------------------------------
+@every_path
+@pytest.mark.parametrize("body", [{}, {"privacy_mode": "flexible"}], ids=["silent", "flexible"])
+async def test_a_header_cannot_be_undone(gateway_of: Start, privacy: Privacy, path: str, body: dict[str, str]) -> None:
+    async with gateway_of(privacy.config()) as gateway:
+        gateway.http.headers["X-Bridge-Privacy"] = "strict"
+        assert (await ask_least(gateway, path, "far", **body))[0] == 403
+        status, _, headers = await ask_least(gateway, path, "both", **body)
+        assert (status, headers["X-Bridge-Target"]) == (200, "near/up")
+        assert privacy.far.about("up") == []
+
+
+async def test_a_header_that_comes_twice_is_strict_if_one_is(gateway_of: Start, privacy: Privacy) -> None:
+    """Whoever stands in front of the gateway may add one."""
+    async with gateway_of(privacy.config()) as gateway:
+        for words in (("strict", "flexible"), ("flexible", "strict")):
+            headers = [("X-Bridge-Privacy", word) for word in words]
+            body = {"model": "far", **LEAST["/api/chat"]}
+            async with gateway.http.post(f"{gateway.url}/api/chat", json=body, headers=headers) as response:
+                assert response.status == 403
+        for word in ("Strict", "no", ""):
+            headers = [("X-Bridge-Privacy", word)]
+            async with gateway.http.post(f"{gateway.url}/api/chat", json=body, headers=headers) as response:
+                assert response.status == 400
+        assert privacy.asked == []
+
+
+@every_path
+async def test_a_model_can_be_strict_for_everybody(gateway_of: Start, privacy: Privacy, path: str) -> None:
+    words = ["completion", "embedding"]
+    config = privacy.config(ours={"targets": ["near/down", "near/up"], "capabilities": words, "privacy": "strict"})
+    privacy.near.play("down", Script(status=404, error="The model `down` does not exist."))
+    async with gateway_of(config) as gateway:
+        status, _, headers = await ask_least(gateway, path, "ours", privacy_mode="flexible")
+        assert (status, headers["X-Bridge-Target"]) == (200, "near/up")
+        assert privacy.far.about("up") == []
+
+
+@every_path
+async def test_strict_may_be_the_default(gateway_of: Start, privacy: Privacy, path: str) -> None:
+    async with gateway_of({**privacy.config(), "routing": {"default": "strict"}}) as gateway:
+        assert (await ask_least(gateway, path, "far"))[0] == 403
+        assert (await ask_least(gateway, path, "far", privacy_mode="flexible"))[0] == 200
+
+
+def turns(*texts: str) -> list[dict[str, str]]:
+    roles = itertools.cycle(("user", "assistant"))
+    return [{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
+async def test_a_conversation_that_was_strict_once_stays_so(gateway_of: Start, privacy: Privacy, path: str) -> None:
+    async with gateway_of(privacy.config()) as gateway:
+        secret = turns("My secret.", "Hello", "More of it.")
+        assert (await ask_least(gateway, path, "near", messages=secret[:1], privacy_mode="strict"))[0] == 200
+        for more in ({}, {"privacy_mode": "flexible"}):
+            status, words, _ = await ask_least(gateway, path, "far", messages=secret, **more)
+            assert status == 403 and "privacy_mode is strict" in words
+            status, _, headers = await ask_least(gateway, path, "both", messages=secret, **more)
+            assert (status, headers["X-Bridge-Target"]) == (200, "near/up")
+        system = {"role": "system", "content": "Today is Monday."}
+        assert (await ask_least(gateway, path, "far", messages=[system, *secret]))[0] == 403
+        assert privacy.far.about("up") == []
+        others = turns("Another matter.", "Hello", "More of it.")
+        assert (await ask_least(gateway, path, "far", messages=others))[0] == 200
+        assert (await ask_least(gateway, path, "far", messages=secret[:1]))[0] == 200, "a new one begins"

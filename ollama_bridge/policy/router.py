@@ -1,94 +1,241 @@
 """Which targets may be asked, in which order, and why. Pure.
 
-Knows: Facts, models, whether a provider is local or off. Must not know: wire bodies, SDK objects, clocks.
+Knows: Facts, models, which accounts are local, off or resting. Must not know: wire bodies, SDK objects, clocks.
 
-Privacy filters first: a strict request's plan holds no target that leaves our machines, so that walking the plan
-cannot leak.
+    named provider -> privacy -> off -> abilities      take targets out, each with a reason
+    strategy -> the conversation's own -> thinking     put the rest in order
+    health                                             puts who rests behind who does not
+
+Privacy is a filter: a strict request's plan holds no target that leaves our machines, so that walking the plan cannot
+leak. What is left of a plan is never empty: plan() raises instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
-from ..dialects.base import Facts
+from ..dialects.base import EMBED, EMBED_ONE, Facts, ModelView
 from ..errors import GatewayError, Scope, refuse
 from ..providers.base import Provider
 from ..values import ChatRequest, EmbedRequest, Media, ToolResult
 from .catalog import Model, Target
+from .facts import values
+from .families import PREFILL, family_profile
+from .strategies import STRATEGIES, Health
+
+Accounts = Mapping[str, Sequence[Provider]]  # by the provider's name; one for each of its keys
+
+NAMED_AT_MOST = 5  # local models that a refusal names
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
+    """One account at one target. `model`: as which it is asked, with what is known of this target. `account` counts the
+    keys of a provider, from 0."""
+
     target: Target
     provider: Provider
     reason: str
+    model: Model
+    account: int = 0
+
+    @property
+    def gates(self) -> tuple[str, str]:
+        """The names of its breakers: of the target (as this account reaches it), and of the account."""
+        return gates(self.target, self.account)
+
+
+def gates(target: Target, account: int) -> tuple[str, str]:
+    suffix = f"#{account}" if account else ""
+    return f"{target}{suffix}", f"{target.provider}#{account}"
+
+
+def gates_of(provider: str) -> tuple[str, str]:
+    """How the names of all its breakers begin."""
+    return f"{provider}/", f"{provider}#"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Targets in the order to be asked; `left_out` says why others are not in it."""
+    """Targets in the order to be asked, those of one target next to each other unless one of them rests; `left_out`
+    says why others are not in it. `first`: who would be asked first if nobody rested. `routed`: the client left the
+    choice to us, and is told who answered. `conversation`: what to remember that by, where it matters.
+    `name`: of the model that was asked for."""
 
     targets: tuple[Planned, ...]
+    first: Target
+    name: str
     left_out: tuple[tuple[Target, str], ...] = ()
+    routed: bool = False
+    conversation: bytes | None = None
+
+    def names(self) -> list[str]:
+        return list(map(_called, self.targets))
+
+    def tells(self, planned: Planned) -> bool:
+        """Whether the answer names this target in place of the model that was asked for."""
+        return self.routed or planned.target != self.first
+
+    def view(self, model: Model) -> ModelView:
+        """What the model that was asked for can do, as far as this request is concerned."""
+        words = frozenset[str]().union(*(planned.model.capabilities for planned in self.targets))
+        return ModelView(model.shown, words, any(planned.model.drop_tools for planned in self.targets))
+
+    def in_words(self) -> str:
+        """For X-Bridge-Plan and the log."""
+        steps = [f"{_called(planned)} ({planned.reason})" for planned in self.targets]
+        out = [f"{target} ({why})" for target, why in self.left_out]
+        return ", ".join(steps) + (f"; left out: {', '.join(out)}" if out else "")
+
+
+def _called(planned: Planned) -> str:
+    return f"{planned.target}#{planned.account}" if planned.account else str(planned.target)
+
+
+# -- what a request needs ----------------------------------------------------------------------------------------------
 
 
 def facts_of(kind: str, request: ChatRequest | EmbedRequest) -> Facts:
     """What policy may know of a request; nothing of its words."""
     if isinstance(request, EmbedRequest):
-        return Facts(request.model, kind, stream=False, privacy=request.privacy)
-    media = [
-        part
-        for message in request.messages
-        for block in message.blocks
-        for part in (block.content if isinstance(block, ToolResult) else [block])
-        if isinstance(part, Media)
-    ]
+        return Facts(
+            request.model, kind, stream=False, privacy=request.privacy, task=request.task, provider=request.provider
+        )
+    media: list[Media] = []
+    for message in request.messages:
+        for block in message.blocks:
+            if type(block) is Media:
+                media.append(block)
+            elif type(block) is ToolResult:
+                media += [part for part in block.content if type(part) is Media]
+    last = request.messages[-1] if request.messages else None
     return Facts(
         model=request.model,
         kind=kind,
         stream=request.stream,
         tools=bool(request.tools),
-        images=bool(media),
+        images=any(part.kind == "image" for part in media),
         image_urls=any(part.url for part in media),
+        audio=any(part.kind == "audio" for part in media),
+        prefill=last is not None and last.role == "assistant" and bool(last.text()),
         thinking=bool(request.think),
         format=request.format is not None,
         logprobs=request.logprobs,
-        suffix=request.suffix is not None,
+        suffix=bool(request.suffix),
         privacy=request.privacy,
         task=request.task,
+        provider=request.provider,
     )
 
 
-def plan(facts: Facts, model: Model, providers: Mapping[str, Provider]) -> Plan:
-    """Raises GatewayError: an unknown privacy word (400); nothing local for a strict request, or a picture that would
-    have to be fetched for one (400); every target's provider is off (500, with what to do)."""
-    if facts.privacy not in (None, "strict", "flexible"):
-        raise refuse(f"unknown privacy_mode '{facts.privacy}': use strict or flexible", param="privacy_mode")
-    chosen: list[Planned] = []
+def needs(facts: Facts) -> tuple[str, ...]:
+    """The capability words that a target cannot do without. Thinking is none of them: who cannot think can answer."""
+    if facts.kind in (EMBED, EMBED_ONE):
+        return ("embedding",)
+    wanted = (("tools", facts.tools), ("vision", facts.images), ("audio", facts.audio), ("insert", facts.suffix))
+    return ("completion", *(word for word, needed in wanted if needed))
+
+
+_LACKS = {"embedding": "makes no embeddings", "completion": "is no chat model", "insert": "fills in no text",
+          "tools": "takes no tools", "vision": "sees no pictures", "audio": "hears nothing"}  # fmt: skip
+
+
+def lacks(facts: Facts, model: Model, target: Target, provider: Provider, preset: str) -> str | None:
+    """What the request needs and this target does not have; None when it has all. `preset`: the row that the provider
+    was made from, "" for none."""
+    for word in needs(facts):
+        if word not in model.capabilities and not (word == "tools" and model.drop_tools):
+            return _LACKS[word]
+    if facts.prefill and PREFILL in family_profile(provider.profile, preset, target.model).rejects:
+        return "does not continue an answer that was begun"
+    return None
+
+
+# -- the plan ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Candidate:
+    target: Target
+    model: Model
+    accounts: Sequence[Provider]
+
+
+def plan(
+    facts: Facts,
+    model: Model,
+    accounts: Accounts,
+    health: Health,
+    chance: Callable[[], float],
+    prefer: tuple[str, int] | None = None,
+    here: Callable[[], Iterable[str]] = tuple,
+    presets: Mapping[str, str] = MappingProxyType({}),
+) -> Plan:
+    """`facts.privacy` is decided: "strict", or anything may be asked but what its own model keeps here. `chance` gives
+    numbers from 0 to below 1. `prefer`: the target and account that served the conversation before. `here` names local
+    models that could serve the request; it is asked only for a refusal. `presets`: the row that a provider was made
+    from, by its name.
+
+    Raises GatewayError: nothing local for a strict request, or a picture that would have to be fetched for one (403);
+    no target at the provider that the client names (400); every target's provider is off (500, with what to do)."""
+    strict = facts.privacy == "strict"
     left_out: list[tuple[Target, str]] = []
     off: str | None = None
-    for target in model.targets:
-        provider = providers[target.provider]
-        why = _leaving(target, provider) if facts.privacy == "strict" else None
-        if why is not None:
-            left_out.append((target, why))
-        elif provider.off is not None:
-            off = off or provider.off
-            left_out.append((target, provider.off))
+    models = (model, *model.then)
+    candidates = [
+        _Candidate(target, each, accounts[target.provider])
+        for each in models
+        for target in each.targets
+        if facts.provider in (None, target.provider)
+    ]
+    if not candidates:
+        raise refuse(f"model '{model.name}' has no target at provider '{facts.provider}'", param="provider")
+    allowed: list[_Candidate] = []
+    for candidate in candidates:
+        provider = candidate.accounts[0]
+        why = _leaving(candidate.target, provider) if strict or candidate.model.strict else None
+        if why is None and candidate.model.strict and facts.image_urls and not strict:
+            why = "is strict, and a picture would have to be fetched"
+        if why is None and provider.off is not None:
+            why, off = provider.off, off or provider.off
+        if why is None:
+            allowed.append(candidate)
         else:
-            chosen.append(Planned(target, provider, "named by the model map"))
-    if chosen and facts.privacy == "strict" and facts.image_urls:
+            left_out.append((candidate.target, why))
+    if not allowed:
+        if strict or off is None:
+            why = f"model '{facts.model or model.name}' {left_out[0][1]}" if off is None else off
+            raise not_here(why, here())
+        raise GatewayError(off, status=500, scope=Scope.NO_KEY, provider=candidates[0].target.provider)
+    if strict and facts.image_urls:
         raise refuse(
             "privacy_mode is strict, and a picture is named by its address: fetching it would tell others; send the "
             "picture itself",
+            status=403,
             param="privacy_mode",
         )
-    if chosen:
-        return Plan(tuple(chosen), tuple(left_out))
-    if off is None:
-        raise refuse(f"privacy_mode is strict, and model '{facts.model}' {left_out[0][1]}", param="privacy_mode")
-    raise GatewayError(off or "no target", status=500, scope=Scope.NO_KEY, provider=model.targets[0].provider)
+    if len(allowed) == 1 and len(allowed[0].accounts) == 1:
+        only = allowed[0]
+        return Plan(
+            (Planned(only.target, only.accounts[0], _ONLY, _as(only)),), only.target, model.name, tuple(left_out)
+        )
+    able = _able(facts, allowed, left_out, presets)
+    order = _in_order(facts, able, health, chance, prefer)
+    return Plan(_awake_first(order, health), order[0].target, model.name, tuple(left_out))
+
+
+_ONLY = "the only one"
+
+
+def not_here(why: str, here: Iterable[str]) -> GatewayError:
+    """A strict request that nothing on our machines can answer: it fails closed."""
+    names = tuple(here)[:NAMED_AT_MOST]
+    could = f"local models that could serve it: {', '.join(names)}" if names else "no local model could serve it"
+    error = refuse(f"privacy_mode is strict, and {why}; {could}", status=403, param="privacy_mode")
+    error.near = names
+    return error
 
 
 def _leaving(target: Target, provider: Provider) -> str | None:
@@ -100,3 +247,111 @@ def _leaving(target: Target, provider: Provider) -> str | None:
     if target.remote is None:
         return "is not known to run on this machine"
     return None
+
+
+def is_here(model: Model, accounts: Accounts) -> bool:
+    """Whether a strict request to this model would find a target."""
+    return any(
+        provider.off is None and _leaving(target, provider) is None
+        for target in model.targets
+        for provider in accounts[target.provider][:1]
+    )
+
+
+def _able(
+    facts: Facts, allowed: list[_Candidate], left_out: list[tuple[Target, str]], presets: Mapping[str, str]
+) -> list[tuple[_Candidate, Model]]:
+    """Those that have what the request needs. When none has, the first alone: its dialect words the refusal, and a
+    fallback that lacks something is never tried."""
+    able, unable = [], []
+    for candidate in allowed:
+        model = _as(candidate)
+        target = candidate.target
+        why = lacks(facts, model, target, candidate.accounts[0], presets.get(target.provider, ""))
+        if why is None:
+            able.append((candidate, model))
+        else:
+            unable.append((candidate, model, why))
+    if not able:
+        candidate, model, _ = unable.pop(0)
+        able.append((candidate, model))
+    left_out += [(candidate.target, why) for candidate, _, why in unable]
+    return able
+
+
+def _as(candidate: _Candidate) -> Model:
+    """The model with what is known of this target: another window, another price than its neighbour's."""
+    model, known = candidate.model, candidate.target.known
+    if known is None or len(model.targets) == 1:
+        return model
+    told = {name: value for name, value in values(known).items() if value is not None}
+    return replace(model, targets=(candidate.target,), **told)
+
+
+def _in_order(
+    facts: Facts,
+    able: list[tuple[_Candidate, Model]],
+    health: Health,
+    chance: Callable[[], float],
+    prefer: tuple[str, int] | None,
+) -> list[Planned]:
+    """Each model's targets by its strategy, models one after the other; who thinks goes first where thoughts are asked
+    for."""
+    order: list[Planned] = []
+    for own in _by_model(able):
+        strategy = STRATEGIES[own[0][1].strategy]
+        steps = [(_by_account(candidate, model, strategy.reason, health, chance, prefer)) for candidate, model in own]
+        ranked = strategy.rank(steps, health, chance) if len(steps) > 1 else steps
+        if prefer is not None and strategy.sticks:
+            ranked.sort(key=lambda step: str(step[0].target) != prefer[0])
+        order += [planned for step in ranked for planned in step]
+    if facts.thinking:
+        order.sort(key=lambda planned: "thinking" not in planned.model.capabilities)
+    return order
+
+
+def _by_model(able: list[tuple[_Candidate, Model]]) -> list[list[tuple[_Candidate, Model]]]:
+    groups: dict[int, list[tuple[_Candidate, Model]]] = {}
+    for candidate, model in able:
+        groups.setdefault(id(candidate.model), []).append((candidate, model))
+    return list(groups.values())
+
+
+def _by_account(
+    candidate: _Candidate,
+    model: Model,
+    reason: str,
+    health: Health,
+    chance: Callable[[], float],
+    prefer: tuple[str, int] | None,
+) -> list[Planned]:
+    """One target, by each of its provider's accounts: the conversation's own first, then the least busy."""
+    target = candidate.target
+    found = [Planned(target, provider, reason, model, account) for account, provider in enumerate(candidate.accounts)]
+    if len(found) > 1:
+        start = int(chance() * len(found))
+        found = found[start:] + found[:start]
+        found.sort(key=lambda planned: health.busy(planned.gates[1]))
+    if prefer is not None and prefer[0] == str(target):
+        found.sort(key=lambda planned: planned.account != prefer[1])
+        found[0] = replace(found[0], reason="served this conversation before")
+    return found
+
+
+def _awake_first(order: list[Planned], health: Health) -> tuple[Planned, ...]:
+    """Who rests after failures goes behind who does not."""
+    awake, resting = [], []
+    for planned in order:
+        seconds = max(health.shut_for(gate) for gate in planned.gates)
+        if seconds:
+            resting.append(replace(planned, reason=f"{planned.reason}; has failed, rests for {seconds:.0f} s"))
+        else:
+            awake.append(planned)
+    return (*awake, *resting)
+
+
+def larger(made: Plan, failed: Planned) -> list[Planned]:
+    """Those of a plan that hold more than a target for which a conversation was too long. A window that nobody told is
+    taken for none."""
+    window = failed.model.context_length or 0
+    return [planned for planned in made.targets if (planned.model.context_length or 0) > window]
