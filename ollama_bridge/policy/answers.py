@@ -37,6 +37,8 @@ def finished(
         bound.keeper.feed(unfold(reply))
     if bound.cut_stops and isinstance(reply, Reply):
         reply = _cut(reply, bound.cut_stops)
+    if isinstance(reply, Reply):
+        reply.provider, reply.model = bound.planned.provider.name, bound.planned.target.model
     now = moment(exchange)
     now.first_ns = now.elapsed_ns
     return exchange.dialect.write_reply(exchange.kind, request, reply, now), reply.usage

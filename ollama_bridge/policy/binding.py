@@ -66,7 +66,7 @@ async def bind(
         profile = profile.with_(max_output=model.max_output)
     fitted = fitting.apply_defaults(request, model.defaults, profile)
     fitted, losses, changed = fitting.adapt(fitted, profile)
-    changed = changed or fitted is not request
+    changed = changed or fitted is not request or (model.resume and request.stream)  # a relay knows not what it says
     if model.drop_tools and "tools" not in model.capabilities:
         fitted, dropped = fitting.drop_tools(fitted)
         losses += dropped

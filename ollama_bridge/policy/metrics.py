@@ -18,6 +18,8 @@ OTHER = "other"
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
+_STATES = {"closed": 0, "half-open": 1, "open": 2}
+
 
 _folder: str | None = None  # where several processes count together
 
@@ -65,7 +67,16 @@ class Metrics:
         self.fallbacks = Counter(
             "fallbacks", "Attempts that failed and were followed by the next target's", ["provider"], registry=registry
         )
+        self.breaker_state = Gauge(
+            "breaker_state", "Who is left alone: 0 closed, 1 half-open, 2 open", ["name"], registry=registry,
+            multiprocess_mode="livemax",
+        )  # fmt: skip
+        self.limits_hit = Counter("limits_hit", "Times that a limit was reached", ["limit", "kind"], registry=registry)
+        self.redis_up = Gauge(
+            "redis_up", "Whether limits are shared through Redis now", registry=registry, multiprocess_mode="livemin"
+        )
         self._names: set[str] = set()
+        self._breakers: set[str] = set()
         # Finding a series costs the library more than counting in it: those of each request are found once.
         self._requests, self._latency = cache(self.requests.labels), cache(self.latency.labels)
         self._success, self._first_token = cache(self.provider_success.labels), cache(self.first_token.labels)
@@ -94,6 +105,20 @@ class Metrics:
 
     def observe_repair(self, provider: str, name: str) -> None:
         self.repairs.labels(provider, self._few(name)).inc()
+
+    def observe_breaker(self, name: str, state: str) -> None:
+        """`state`: "closed", "half-open" or "open". The names first seen are shown, as many as there may be."""
+        if len(self._breakers) < LABELS_AT_MOST:
+            self._breakers.add(name)
+        if name in self._breakers:
+            self.breaker_state.labels(name).set(_STATES[state])
+
+    def observe_limit(self, limit: str, kind: str) -> None:
+        """`limit`: "everyone", "provider:NAME" or "model:NAME"; `kind`: "requests", "tokens" or "streams"."""
+        self.limits_hit.labels(limit, kind).inc()
+
+    def observe_redis(self, up: bool) -> None:
+        self.redis_up.set(up)
 
     def _few(self, name: str) -> str:
         if len(self._names) < LABELS_AT_MOST:

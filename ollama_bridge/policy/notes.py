@@ -10,6 +10,14 @@ from collections.abc import Mapping
 from ..errors import INVALID_MODEL_NAME, GatewayError, Scope
 from .ports import Exchange, Log
 
+OF_TARGET = ("X-Bridge-Dropped", "X-Bridge-Trimmed", "X-Bridge-Upstream-Id")  # said of who answered, of no one before
+OF_ATTEMPT = ("X-Bridge-Target", "X-Bridge-Attempts", *OF_TARGET)
+
+
+def take_back(exchange: Exchange, names: tuple[str, ...]) -> None:
+    for name in names:
+        exchange.notes.pop(name, None)
+
 
 def note_error(exchange: Exchange, error: GatewayError) -> None:
     """What the X-Bridge-* headers say of a failure."""

@@ -21,15 +21,17 @@ from ..values import ChatRequest, EmbedRequest
 from . import trim
 from .binding import Bound, Fetch, bind, in_words
 from .carrier import carriage
-from .catalog import Model
 from .continuity import Continuity
+from .families import PREFILL, family_profile
 from .metrics import Metrics
 from .notes import upstream_request_id
 from .ports import Capture, Exchange, Log
 from .repair import Learned, learn
+from .resume import Given, continuing
 from .router import Planned
 from .streaming import Opened
 
+ANTHROPIC = "anthropic"  # whose older models take the beginning of their own answer (providers.md 2.4)
 MAX_REPAIRS = 3  # a request (providers.md 2.6)
 
 
@@ -52,14 +54,13 @@ class Opening:
         self,
         exchange: Exchange,
         request: ChatRequest | EmbedRequest,
-        model: Model,
         planned: Planned,
         number: int,
         stream: bool,
     ) -> Opened:
         """`number` of the attempt, from 1. A refusal that names a parameter is repaired and learnt, at most MAX_REPAIRS
         times. Raises GatewayError."""
-        provider = planned.provider
+        provider, model = planned.provider, planned.model
         preset = self.presets.get(provider.name, "")
         way = carriage(self.learned, exchange.dialect.name, request, model, planned, preset)
         strict = self.strict_parameters if model.strict_parameters is None else model.strict_parameters
@@ -111,6 +112,16 @@ class Opening:
             if self.capture is not None:
                 upstream = self.capture.watch(exchange.request_id, number, upstream)
             return Opened(upstream, bound, timeouts)
+
+    def continued(self, planned: Planned, request: ChatRequest, given: Given) -> tuple[ChatRequest, str]:
+        """What to ask a target that shall go on with an answer of which the client has `given`, and the text with which
+        its own must begin then."""
+        provider = planned.provider
+        preset = self.presets.get(provider.name, "")
+        profile = family_profile(provider.profile, preset, planned.target.model)
+        if preset == ANTHROPIC and PREFILL not in profile.rejects:
+            return continuing(request, given)
+        return request, given.text
 
     def limits(self, planned: Planned) -> Timeouts:
         return planned.target.timeouts or self.timeouts[planned.provider.name]

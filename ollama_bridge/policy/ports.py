@@ -16,7 +16,9 @@ from ..providers.base import Upstream
 @dataclass(slots=True)
 class Exchange:
     """One request of a client, whole. `body` is the decoded (un-zstd-ed) HTTP body; the pipeline sets it to b"" once
-    it has been read, so that it does not live while the answer streams. `headers` have lower-case names."""
+    it has been read, so that it does not live while the answer streams. `headers` have lower-case names; the values of
+    one that came several times stand together, with commas. `caller`: whose conversations these are, "" for everybody
+    who may ask."""
 
     dialect: Dialect
     kind: str  # Endpoint kind
@@ -26,6 +28,7 @@ class Exchange:
     request_id: str
     started_ns: int  # time.perf_counter_ns() when the request had come in
     notes: dict[str, str] = field(default_factory=dict)  # X-Bridge-* headers of the answer
+    caller: str = ""
 
 
 class ClientGone(Exception):

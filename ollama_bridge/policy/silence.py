@@ -14,10 +14,17 @@ from .ports import ClientGone, Sink
 class Silence:
     """Watches one stream. `beat_every` seconds without content: status and headers go out and a heart-beat follows
     each such interval (house rules, section 3). After `arm_idle`, `idle` seconds without a byte call `on_stall` once,
-    but not while `writing`: set before a write to the client, taken back by `heard`. Zero switches either off."""
+    but not while `writing`: set before a write to the client, taken back by `heard`. Zero switches either off. `early`
+    is called before headers go out without content."""
 
     def __init__(
-        self, sink: Sink, beat_every: float, beat: bytes, content_type: str, headers: Mapping[str, str]
+        self,
+        sink: Sink,
+        beat_every: float,
+        beat: bytes,
+        content_type: str,
+        headers: Mapping[str, str],
+        early: Callable[[], None] = lambda: None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sink = sink
@@ -25,6 +32,7 @@ class Silence:
         self._beat = beat
         self._content_type = content_type
         self._headers = headers
+        self._early = early
         self._last = self._loop.time()
         self._heard = self._last
         self._idle = 0.0
@@ -51,6 +59,10 @@ class Silence:
         if seconds:
             self._arm()
 
+    def disarm_idle(self) -> None:
+        """Another provider is to be heard."""
+        self._idle, self._on_stall, self.stalled, self.writing = 0.0, None, False, False
+
     def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -76,6 +88,7 @@ class Silence:
         self._arm()
 
     async def _start(self) -> None:
+        self._early()
         try:
             await self._sink.start(self._content_type, self._headers)
             self._sink.beat(self._beat)

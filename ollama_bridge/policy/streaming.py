@@ -18,7 +18,9 @@ from ..providers.base import Timeouts, Upstream
 from ..values import ChatRequest, Usage
 from .binding import Bound
 from .continuity import Keeper
+from .notes import OF_ATTEMPT, take_back
 from .ports import Exchange, Sink
+from .resume import Continuation, Given
 from .silence import Silence
 from .stops import StopCutter
 
@@ -62,12 +64,21 @@ class Translated:
     """Another dialect: read events, write frames."""
 
     def __init__(
-        self, reader: StreamReader, writer: StreamWriter, cutter: StopCutter | None, keeper: Keeper | None
+        self,
+        reader: StreamReader,
+        writer: StreamWriter,
+        cutter: StopCutter | None,
+        keeper: Keeper | None,
+        given: Given | None = None,
+        continuation: Continuation | None = None,
     ) -> None:
+        """`given` takes note of what goes out; `continuation` leaves out what the client has already."""
         self._reader = reader
         self._writer = writer
         self._cutter = cutter
         self._keeper = keeper
+        self._given = given
+        self._continuation = continuation
         self.content = False
         self.finished = False
         self.cut = False
@@ -89,6 +100,8 @@ class Translated:
             self._keeper.feed(events)
         if self._cutter is not None:
             events, self.cut = self._cutter.feed(events)
+        if self._continuation is not None:
+            events = self._continuation.feed(events)
         if not events:
             return b""
         last = events[-1]
@@ -101,6 +114,8 @@ class Translated:
         if not self.content and any(map(is_content, events)):
             self.content = True
             now.first_ns = now.elapsed_ns
+        if self._given is not None and self._continuation is None:
+            self._given.note(events)
         return self._writer.write(events, now)
 
 
@@ -140,23 +155,39 @@ class Relayed:
 
 @dataclass(slots=True)
 class Delivery:
-    """The client's side of one streamed request, over all its attempts."""
+    """The client's side of one streamed request, over all its attempts. `given`: where a broken answer may be
+    continued, what the client has of it; `expected`: with what the next attempt must begin then."""
 
     exchange: Exchange
     request: ChatRequest
     sink: Sink
     writer: StreamWriter
     silence: Silence
+    named: str
     committed: bool = False
     first_ns: int | None = None
     usage: Usage = field(default_factory=Usage)
     attempts: int = 0
+    given: Given | None = None
+    expected: str = ""
 
     @classmethod
-    def begin(cls, exchange: Exchange, request: ChatRequest, sink: Sink, heartbeat: float) -> Delivery:
+    def begin(cls, exchange: Exchange, request: ChatRequest, sink: Sink, heartbeat: float, alone: bool) -> Delivery:
+        """`alone`: nobody else but the one target can answer; else headers that go out early cannot say who will."""
         writer = exchange.dialect.writer(exchange.kind, request)
-        silence = Silence(sink, heartbeat, writer.heartbeat, writer.content_type, writer.headers)
-        return cls(exchange, request, sink, writer, silence)
+
+        def early() -> None:
+            if not alone:
+                take_back(exchange, OF_ATTEMPT)
+
+        silence = Silence(sink, heartbeat, writer.heartbeat, writer.content_type, writer.headers, early)
+        return cls(exchange, request, sink, writer, silence, request.model)
+
+    def name(self, model: str) -> None:
+        """What the answer is to call the model; the request says so already."""
+        if model != self.named and not self.committed:
+            self.named = model
+            self.writer = self.exchange.dialect.writer(self.exchange.kind, self.request)
 
     def now(self) -> Moment:
         return Moment(time.time_ns(), time.perf_counter_ns() - self.exchange.started_ns, self.first_ns)
@@ -166,16 +197,22 @@ class Delivery:
         self.attempts += 1
         if bound.relay:
             return Relayed(dialect.tap(kind, self.request))
-        if self.attempts > 1:
+        continuation = None
+        if self.committed and self.given is not None:
+            continuation = Continuation(self.given, self.expected)
+        elif self.attempts > 1:
             self.writer = dialect.writer(kind, self.request)  # an earlier attempt may have used the last
+            self.given = Given() if self.given is not None else None
         cutter = StopCutter(bound.cut_stops) if bound.cut_stops else None
-        return Translated(bound.dialect.reader(bound.kind, bound.profile), self.writer, cutter, bound.keeper)
+        reader = bound.dialect.reader(bound.kind, bound.profile)
+        return Translated(reader, self.writer, cutter, bound.keeper, self.given, continuation)
 
     async def attempt(self, opened: Opened) -> None:
         """From the open answer to the end of the stream. Raises GatewayError; before `committed` nothing of this
         attempt has reached the client."""
         upstream, bound = opened.upstream, opened.bound
         flow = self.flow(bound)
+        self.silence.disarm_idle()
         try:
             held = await self._peek(opened, flow)
             self.committed = True
@@ -264,8 +301,11 @@ class Delivery:
             raise flow.failed
 
     def _let_go(self, bound: Bound) -> None:
-        """Nothing of the request may live while its answer streams: 1,000 streams of 50 KB prompts are 200 MB."""
+        """Nothing of the request may live while its answer streams: 1,000 streams of 50 KB prompts are 200 MB. But for
+        those that may have to be asked for again."""
         self.exchange.body = b""
+        if self.given is not None:
+            return
         self.request.messages = []
         self.request.tools = []
         bound.body = b""
