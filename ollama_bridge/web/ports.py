@@ -6,7 +6,7 @@ Knows: the shapes of those ports. Must not know: how the pipeline, the library o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +17,10 @@ from ..policy.ports import Exchange, Sink
 class Pipeline(Protocol):
     async def run(self, exchange: Exchange, sink: Sink) -> None:
         """Answers through the sink. Raises nothing but CancelledError and ClientGone."""
+        ...
+
+    def end(self) -> None:
+        """Requests under way end with an error that says that the gateway is going down."""
         ...
 
 
@@ -52,15 +56,20 @@ class Log(Protocol):
     def error(self, event: str, **fields: object) -> object: ...
 
 
+State = Callable[[], Mapping[str, object]]
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
-    """`dialects` holds "ollama" and "openai": the codecs of the two doors."""
+    """`dialects` holds "ollama", "openai" and "plain": the codecs of the doors. `state`: how things are, for
+    /health?verbose=1, as members of a JSON object."""
 
     pipeline: Pipeline
     library: Library
     dialects: Mapping[str, Dialect]
     metrics: Metrics
     log: Log
+    state: State
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,16 +8,17 @@ slashes (a real Ollama answers 404 to them).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from ..dialects.base import CHAT, EMBED, EMBED_ONE, GENERATE, Answer
+from ..dialects.plain import STREAM
 from ..errors import GatewayError, Scope
 from ..framing import dumps
 from ..policy.ports import Exchange
-from . import bodies, operating
+from . import bodies, operating, pages
 from .ports import Services, WebSettings
 from .sink import HttpSink
 
@@ -25,6 +26,7 @@ SMALL_BODY = 1024 * 1024  # bytes, where no prompt and no picture is sent
 
 NATIVE = "ollama"
 OPENAI = "openai"
+PLAIN = "plain"
 
 _GET = ("GET",)
 _READ = ("HEAD", "GET")
@@ -35,7 +37,7 @@ _DELETE = ("DELETE",)
 @dataclass(slots=True)
 class Visit:
     """One request that has found its route. `path` is decoded and without a key; `started_ns` is a perf_counter_ns;
-    `admitted`: it has the key that the route needs."""
+    `admitted`: it has the key that most routes need."""
 
     request: web.BaseRequest
     sink: HttpSink
@@ -58,16 +60,25 @@ class Route:
     path: str
     handler: Handler
     kind: str = ""
+    door: str = NATIVE
     needs_key: bool = True
     inflates: bool = False
 
-    @property
-    def door(self) -> str:
-        return OPENAI if self.path.startswith("/v1/") else NATIVE
+
+def named(headers: Mapping[str, str]) -> dict[str, str]:
+    """By lower-case names; the values of a header that came several times stand together."""
+    found = {name.lower(): value for name, value in headers.items()}
+    if len(found) < len(headers):
+        found = {}
+        for name, value in headers.items():
+            lower = name.lower()
+            found[lower] = f"{found[lower]}, {value}" if lower in found else value
+    return found
 
 
-def table(services: Services, settings: WebSettings) -> list[Route]:
-    """All routes. Those of Ollama are in ollama-protocol.md 1, the rest in product.md 1."""
+def table(services: Services, settings: WebSettings, is_ready: Callable[[], bool]) -> list[Route]:
+    """All routes. Those of Ollama are in ollama-protocol.md 1, the rest in product.md 1. `is_ready`: whether new
+    requests are welcome."""
     alive = Answer(200, "text/plain; charset=utf-8", b"Ollama is running")
     version = Answer(200, "application/json; charset=utf-8", dumps({"version": settings.version}))
 
@@ -78,10 +89,27 @@ def table(services: Services, settings: WebSettings) -> list[Route]:
         return version
 
     async def health(visit: Visit) -> Answer:
+        if visit.request.query.get("verbose", "0") not in ("", "0"):
+            return operating.state(services.state, visit.admitted)
         return operating.health()
+
+    async def ready(visit: Visit) -> Answer:
+        return operating.ready(is_ready())
 
     async def metrics(visit: Visit) -> Answer:
         return operating.metrics(services.metrics)
+
+    async def openapi(visit: Visit) -> Answer:
+        return await description.answer()
+
+    async def docs(visit: Visit) -> Answer:
+        return pages.docs()
+
+    async def redoc(visit: Visit) -> Answer:
+        return pages.redoc()
+
+    async def asset(visit: Visit) -> Answer:
+        return await pages.asset(visit.tail)
 
     async def tags(visit: Visit) -> Answer:
         return await services.library.tags()
@@ -111,7 +139,8 @@ def table(services: Services, settings: WebSettings) -> list[Route]:
                 kind=visit.route.kind,
                 path=visit.path,
                 body=await body_of(visit),
-                headers={name.lower(): value for name, value in visit.request.headers.items()},
+                headers=named(visit.request.headers),
+                caller=visit.request.remote or "",
                 request_id=visit.sink.request_id,
                 started_ns=visit.started_ns,
                 notes=visit.sink.notes,
@@ -124,7 +153,7 @@ def table(services: Services, settings: WebSettings) -> list[Route]:
             f"{visit.route.path} is not available on this gateway", status=501, scope=Scope.GATEWAY, early=True
         )
 
-    return [
+    found = [
         Route(_READ, "/", root, needs_key=False),
         Route(_READ, "/api/version", emulated),
         Route(_READ, "/api/tags", tags, kind="tags"),
@@ -134,13 +163,23 @@ def table(services: Services, settings: WebSettings) -> list[Route]:
         Route(_POST, "/api/generate", exchange, kind=GENERATE),
         Route(_POST, "/api/embed", exchange, kind=EMBED),
         Route(_POST, "/api/embeddings", exchange, kind=EMBED_ONE),
-        Route(_POST, "/v1/chat/completions", exchange, kind=CHAT, inflates=True),
-        Route(_POST, "/v1/completions", exchange, kind=GENERATE, inflates=True),
-        Route(_POST, "/v1/embeddings", exchange, kind=EMBED, inflates=True),
-        Route(_GET, "/v1/models", models, kind="models"),
-        Route(_GET, "/v1/models/{id...}", model, kind="models"),
+        Route(_POST, "/v1/chat/completions", exchange, kind=CHAT, door=OPENAI, inflates=True),
+        Route(_POST, "/v1/completions", exchange, kind=GENERATE, door=OPENAI, inflates=True),
+        Route(_POST, "/v1/embeddings", exchange, kind=EMBED, door=OPENAI, inflates=True),
+        Route(_GET, "/v1/models", models, kind="models", door=OPENAI),
+        Route(_GET, "/v1/models/{id...}", model, kind="models", door=OPENAI),
+        Route(_POST, "/chat", exchange, kind=CHAT, door=PLAIN),
+        Route(_POST, "/v1/chat", exchange, kind=CHAT, door=PLAIN),
+        Route(_POST, "/stream", exchange, kind=STREAM, door=PLAIN),
+        Route(_POST, "/v1/chat/stream", exchange, kind=STREAM, door=PLAIN),
         Route(_READ, "/health", health, needs_key=False),
+        Route(_READ, "/v1/health", health, needs_key=False),
+        Route(_READ, "/ready", ready, needs_key=False),
         Route(_GET, "/metrics", metrics),
+        Route(_GET, "/openapi.json", openapi, needs_key=False),
+        Route(_GET, "/docs", docs, needs_key=False),
+        Route(_GET, "/redoc", redoc, needs_key=False),
+        Route(_GET, "/docs/assets/{name}", asset, needs_key=False),
         Route(_GET, "/api/status", unavailable),
         Route(_POST, "/api/pull", unavailable),
         Route(_POST, "/api/push", unavailable),
@@ -154,7 +193,9 @@ def table(services: Services, settings: WebSettings) -> list[Route]:
         Route(_POST, "/api/experimental/web_search", unavailable),
         Route(_POST, "/api/experimental/web_fetch", unavailable),
         Route(_GET, "/api/experimental/model-recommendations", unavailable),
-        Route(_POST, "/v1/responses", unavailable),
-        Route(_POST, "/v1/messages", unavailable),
-        Route(_POST, "/v1/audio/transcriptions", unavailable),
+        Route(_POST, "/v1/responses", unavailable, door=OPENAI),
+        Route(_POST, "/v1/messages", unavailable, door=OPENAI),
+        Route(_POST, "/v1/audio/transcriptions", unavailable, door=OPENAI),
     ]
+    description = pages.Description(found, keyed=settings.api_key is not None)
+    return found

@@ -29,7 +29,7 @@ from .ports import Services, WebSettings
 from .router import Found, Malformed, NotAllowed, Redirect, Router, decode, split_target
 from .sink import CLOSED, HttpSink, Written
 
-__all__ = ["Services", "WebSettings", "build"]
+__all__ = ["Doors", "Services", "WebSettings", "build"]
 
 _CLIENT_LEFT = 499  # the status metrics know a request by that nobody waited for
 _METHODS = frozenset(("HEAD", "GET", "POST", "DELETE", "OPTIONS", "PUT", "PATCH"))
@@ -49,26 +49,93 @@ _CONNECTION: dict[str, Any] = {
 }
 
 
-def build(services: Services, settings: WebSettings) -> web.Server:
-    """For `web.ServerRunner(build(...))`; to be called inside the running loop. Raises ValueError for an origin
-    pattern that cannot be."""
-    return _Server(_Front(services, settings), settings)
+def build(doors: Doors, settings: WebSettings) -> web.Server:
+    """For `web.ServerRunner(build(...))`; to be called inside the running loop."""
+    return _Server(doors, settings)
 
 
-class _Front:
-    """Serves one request after the other of every connection."""
+class Doors:
+    """The front that answers now; `change` puts another in its place. Requests under way end with the front they began
+    with."""
 
     def __init__(self, services: Services, settings: WebSettings) -> None:
+        """Raises ValueError for an origin pattern that cannot be."""
+        self._front = Front(services, settings)
+        self._fronts = {self._front}
+        self._closing = False
+
+    async def __call__(self, request: web.BaseRequest) -> Written:
+        return await self._front(request, self._closing)
+
+    def change(self, services: Services, settings: WebSettings) -> Front:
+        """-> the front that answered until now. Raises ValueError as making it does."""
+        before, self._front = self._front, Front(services, settings)
+        self._fronts = {self._front, *(front for front in self._fronts if front.open)}
+        return before
+
+    @property
+    def open(self) -> int:
+        """Requests under way."""
+        return sum(front.open for front in self._fronts)
+
+    def close(self) -> None:
+        """Connections end after the answer that they wait for, and we are no longer ready for more."""
+        self._closing = True
+        for front in self._fronts:
+            front.ready = False
+
+    def end(self) -> None:
+        """Tells requests under way to end, and their clients so."""
+        for front in self._fronts:
+            front.end()
+
+    async def idle_within(self, seconds: float) -> bool:
+        """Whether all requests ended within that time."""
+        try:
+            async with asyncio.timeout(seconds):
+                for front in list(self._fronts):
+                    await front.idle()
+        except TimeoutError:
+            pass
+        return self.open == 0
+
+
+class Front:
+    """Serves one request after the other of every connection. `open`: requests under way. `ready`: /ready says so."""
+
+    def __init__(self, services: Services, settings: WebSettings) -> None:
+        self.open = 0
+        self.ready = True
+        self._idle = asyncio.Event()
         self._services = services
         self._settings = settings
-        self._router = Router(routes.table(services, settings))
+        self._router = Router(routes.table(services, settings, lambda: self.ready))
         self._origins = Origins(settings.origins)
         self._key = SharedKey(settings.api_key)
         self._guarded = hosts.is_loopback(settings.bound_host)
 
-    async def __call__(self, request: web.BaseRequest) -> Written:
+    async def idle(self) -> None:
+        """Returns once no request is under way."""
+        while self.open:
+            self._idle.clear()
+            await self._idle.wait()
+
+    def end(self) -> None:
+        self._services.pipeline.end()
+
+    async def __call__(self, request: web.BaseRequest, closing: bool) -> Written:
+        self.open += 1
+        try:
+            return await self._answer(request, closing)
+        finally:
+            self.open -= 1
+            if not self.open:
+                self._idle.set()
+
+    async def _answer(self, request: web.BaseRequest, closing: bool) -> Written:
         started_ns = time.perf_counter_ns()
         sink = HttpSink(request, _request_id(request.headers.get("X-Request-ID", "")), self._settings.write_deadline)
+        sink.closing |= closing
         label = _UNMATCHED
         try:
             visit = self._route(request, sink, started_ns)
@@ -116,12 +183,12 @@ class _Front:
                 return Answer(204, "", b"", allow)
         if not isinstance(match, Found):
             return _text(405, "405 method not allowed", allow) if allow else _text(404, "404 page not found")
-        admitted = not match.route.needs_key or self._key.admits(request.headers, path_key)
+        admitted = self._key.admits(request.headers, path_key)
         return routes.Visit(request, sink, match.route, decode(target.path), match.tail, started_ns, admitted)
 
     async def _serve(self, visit: routes.Visit) -> None:
         try:
-            if not visit.admitted:
+            if visit.route.needs_key and not visit.admitted:
                 raise refuse("unauthorized", status=401)
             answer = await visit.route.handler(visit)
             if answer is None and not visit.sink.started:
@@ -209,6 +276,13 @@ class _Connection(web.RequestHandler):
         elif self._head_timer is None and self._waiter is not None:  # idle, so these are the first bytes of a head
             self._await_head()
 
+    def close(self) -> None:
+        """Ends with the request under way; without one at once (aiohttp leaves it open, and would never answer)."""
+        idle = self._waiter is not None
+        super().close()
+        if idle and self.transport is not None:
+            self.transport.close()
+
     def connection_lost(self, exc: BaseException | None) -> None:
         self._forget_head()
         super().connection_lost(exc)
@@ -239,8 +313,8 @@ class _Connection(web.RequestHandler):
 class _Server(web.Server):
     """aiohttp's server of such connections. A client that leaves cancels its handler."""
 
-    def __init__(self, front: _Front, settings: WebSettings) -> None:
-        super().__init__(front, handler_cancellation=True)
+    def __init__(self, doors: Doors, settings: WebSettings) -> None:
+        super().__init__(doors, handler_cancellation=True)
         self._settings = settings
 
     def __call__(self) -> web.RequestHandler:

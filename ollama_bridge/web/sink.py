@@ -168,6 +168,8 @@ class HttpSink:
             return
         view = memoryview(data)
         for at in range(0, len(data), _SLICE):
+            if transport.is_closing():
+                raise ClientGone
             transport.write(view[at : at + _SLICE])
             if self._request.protocol.writing_paused:
                 await self._drained(transport)

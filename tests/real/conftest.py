@@ -1,8 +1,9 @@
 """Real programs for `make test-real`, and the documents a run leaves in docs/evidence.
 
-A program that is not there is skipped, unless it was asked for by name (`--program llama.cpp --program ollama`): then
-its absence fails. The `ollama` program is looked for in OLLAMA_PROGRAM, then on the PATH; the models of both come from
-the packages of requirements-real.txt. A document is written when every test of its file has run and passed.
+A program that is not there is skipped, unless it was asked for by name (`--program llama.cpp --program ollama --program
+chromium`): then its absence fails. The `ollama` program is looked for in OLLAMA_PROGRAM, then on the PATH, Chromium in
+CHROMIUM_PROGRAM, then on the PATH; the models of the first two come from the packages of requirements-real.txt. A
+document is written when every test of its file has run and passed.
 """
 
 from __future__ import annotations
