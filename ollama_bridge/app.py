@@ -1,6 +1,8 @@
-"""The composition root: a Config becomes a running gateway. The only module that imports everything.
+"""The composition root: a Config becomes a running gateway, which can be given another Config and comes to an orderly
+end.
 
-Knows: which class stands behind which port. Must not know: how any of them works.
+Knows: the doors and the engine behind them, the order in which both begin, change and end. Must not know: what an
+engine is made of, how a configuration is read.
 """
 
 from __future__ import annotations
@@ -10,94 +12,23 @@ import contextlib
 import signal
 import socket
 import tempfile
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import aiohttp
 from aiohttp import web
-from yarl import URL
 
 from . import collector, screen, workers
-from .capture import DirectoryCapture
-from .config import Config, ModelConfig, ProviderConfig
-from .dialects.anthropic import AnthropicDialect
-from .dialects.base import Dialect
-from .dialects.feature_extraction import FeatureExtractionDialect
-from .dialects.gemini import GeminiDialect
-from .dialects.ollama import OllamaDialect
-from .dialects.openai import OpenAIDialect
-from .dialects.openai_compat import OpenAICompatDialect
-from .dialects.responses import ResponsesDialect
-from .discovery import Discovery
-from .fetch import ImageFetcher
-from .library.library import Library
-from .library.loaded import LoadedModels
+from .config import Config
+from .engine import Engine, Lasting
 from .logs import logger, set_up
-from .policy.attempts import Attempts
-from .policy.catalog import Catalog, Defaults, Model, Target
-from .policy.continuity import Continuity
-from .policy.metrics import Metrics, forget, share
-from .policy.opening import Opening
-from .policy.pipeline import Pipeline
-from .policy.repair import Learned
-from .providers.anthropic import AnthropicProvider
-from .providers.base import Provider
-from .providers.echo import EchoProvider
-from .providers.google import GoogleProvider
-from .providers.huggingface import HuggingFaceProvider
-from .providers.ollama import OllamaProvider
-from .providers.ollamafree import OllamaFreeProvider
-from .providers.openai import OpenAIProvider
-from .providers.transport import open_session
-from .web.ports import Services, WebSettings
-from .web.server import build
+from .policy.metrics import forget, share
+from .policy.ports import Log
+from .reload import Reloading
+from .web.server import Doors, build
 
-
-def account(config: ProviderConfig, session: aiohttp.ClientSession) -> dict[str, Any]:
-    """What every provider with a network is made of."""
-    return {
-        "base_url": config.base_url,
-        "api_key": config.api_key.get_secret_value() if config.api_key else None,
-        "session": session,
-        "profile": config.profile,
-        "local": config.local,
-        "off": config.off,
-        "headers": {name: value.get_secret_value() for name, value in config.headers.items()},
-        "timeouts": config.timeouts,
-    }
-
-
-# One line a provider kind.
-PROVIDERS: dict[str, Callable[[ProviderConfig, aiohttp.ClientSession], Provider]] = {
-    "openai": lambda config, session: OpenAIProvider(
-        config.name, **account(config, session), api_version=config.api_version
-    ),
-    "huggingface": lambda config, session: HuggingFaceProvider(config.name, **account(config, session)),
-    "anthropic": lambda config, session: AnthropicProvider(
-        config.name, **account(config, session), compatible=config.preset != "anthropic"
-    ),
-    "google": lambda config, session: GoogleProvider(config.name, **account(config, session)),
-    "ollama": lambda config, session: OllamaProvider(config.name, **account(config, session)),
-    "ollamafree": lambda config, session: OllamaFreeProvider(
-        config.name, session=session, profile=config.profile, timeouts=config.timeouts
-    ),
-    "echo": lambda config, session: EchoProvider(config.name),
-}
-
-# One line a dialect that providers speak.
-DIALECTS: tuple[Dialect, ...] = (
-    OllamaDialect(),
-    OpenAIDialect(),
-    AnthropicDialect(),
-    GeminiDialect(),
-    ResponsesDialect(),
-    FeatureExtractionDialect(),
-)
-
-MAX_REPLY = 64 * 1024 * 1024  # bytes of a provider's whole answer
+ENDING = 5.0  # seconds in which requests that are told to end can say so to their clients
 
 
 @dataclass
@@ -106,12 +37,58 @@ class Running:
 
     url: str
     address: str
+    _port: int
+    _engine: Engine
+    _lasting: Lasting
+    _doors: Doors
     _runner: web.ServerRunner
+    _log: Log
     _exit: contextlib.AsyncExitStack = field(repr=False)
+    _leaving: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def stop(self) -> None:
-        """Closes the doors, then what is behind them. Streams still open are cancelled."""
+    @property
+    def config(self) -> Config:
+        return self._engine.config
+
+    def change(self, config: Config) -> None:
+        """From the next request on `config` holds; requests under way end with what they began with. Where we listen
+        does not change. Raises as making an engine does, and then everything stays as it was."""
+        before, engine = self._engine, Engine(config, self._lasting, self._engine)
+        set_up(config.server.log_level)
+        engine.start(self._port)
+        front = self._doors.change(engine.services, engine.settings)
+        self._lasting.limiting.change(config)
+        self._engine = engine
+        task = asyncio.ensure_future(self._let_go(before, front.idle()))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    async def _let_go(self, engine: Engine, idle: Coroutine[Any, Any, None]) -> None:
+        await idle
+        await engine.close(after=self._engine)
+
+    def hurry(self) -> None:
+        """Requests under way are told to end now."""
+        self._doors.end()
+
+    async def stop(self, drain: float = 0.0) -> None:
+        """Closes the doors; answers under way have `drain` seconds to end, then they are told to: a stream that cannot
+        be ended as it should gets its error."""
+        self._doors.close()
+        for site in list(self._runner.sites):
+            await site.stop()
+        if self._runner.server is not None:
+            self._runner.server.pre_shutdown()  # connections without a request end now, the others after theirs
+        if self._doors.open:
+            self._log.info("ending", requests=self._doors.open, seconds=drain)
+        if not await self._doors.idle_within(drain):
+            self._log.warning("requests are cut off", requests=self._doors.open)
+            self._doors.end()
+            await self._doors.idle_within(ENDING)
         await self._runner.cleanup()
+        for task in self._leaving:
+            task.cancel()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
         await self._exit.aclose()
 
 
@@ -122,123 +99,28 @@ async def start(config: Config, sockets: Sequence[socket.socket] = ()) -> Runnin
     log = logger("ollama_bridge")
     exit_stack = contextlib.AsyncExitStack()
     try:
-        session = await open_session()
-        exit_stack.push_async_callback(session.close)
-        providers: dict[str, Provider] = {}
-        for name, provider_config in config.providers.items():
-            provider = PROVIDERS[provider_config.kind](provider_config, session)
-            providers[name] = provider
-            exit_stack.push_async_callback(provider.close)
-        catalog = Catalog(
-            providers,
-            [alias(model, config) for model in config.models.values()],
-            Defaults(**config.defaults.model_dump()),
-            patterns={name: list(p.patterns) for name, p in config.providers.items() if p.patterns},
-            drop_tools={name for name, p in config.providers.items() if p.drop_tools},
-        )
-        discovery = Discovery(catalog, providers.values(), log)
-        loaded = LoadedModels()
-        metrics = Metrics()
-        fetcher = ImageFetcher()
-        exit_stack.push_async_callback(fetcher.close)
-        keys = secrets(config)
-        capture = DirectoryCapture(config.capture, keys) if config.capture else None
-        dialects = {dialect.name: dialect for dialect in DIALECTS}
-        compat = config.server.openai_compat == "ollama"
-        opening = Opening(
-            dialects=dialects,
-            timeouts={name: p.timeouts for name, p in config.providers.items()},
-            presets={name: p.preset for name, p in config.providers.items()},
-            fetch=fetcher.fetch,
-            learned=Learned(time.monotonic),
-            continuity=Continuity(time.monotonic),
-            metrics=metrics,
-            log=log,
-            strict_parameters=config.strict_parameters,
-            capture=capture,
-        )
-        attempts = Attempts(
-            opening, metrics=metrics, log=log, hide=lambda words: without(keys, words), max_reply=MAX_REPLY
-        )
-        pipeline = Pipeline(
-            find=discovery.find,
-            providers=providers,
-            attempts=attempts,
-            residency=loaded,
-            metrics=metrics,
-            log=log,
-            heartbeat=config.server.heartbeat,
-            capture=capture,
-        )
-        ollamas = {name: p for name, p in providers.items() if isinstance(p, OllamaProvider)}
-        services = Services(
-            pipeline=pipeline,
-            library=Library(catalog, loaded, dict(ollamas), discovery.refresh, discovery.find),
-            dialects={"ollama": dialects["ollama"], "openai": OpenAICompatDialect() if compat else dialects["openai"]},
-            metrics=metrics,
-            log=log,
-        )
-        key = config.server.api_key
-        settings = WebSettings(
-            version=config.server.version,
-            origins=config.server.origins,
-            bound_host=config.server.listen.host,
-            api_key=key.get_secret_value() if key else None,
-            max_body=config.server.max_body,
-        )
-        runner = web.ServerRunner(build(services, settings))
-        exit_stack.push_async_callback(runner.cleanup)
+        lasting = await Lasting.open(log, exit_stack)
+        await lasting.limiting.start(config)
+        engine = Engine(config, lasting)
+        doors = Doors(engine.services, engine.settings)
+        runner = web.ServerRunner(build(doors, engine.settings), shutdown_timeout=ENDING)
         await runner.setup()
+        exit_stack.push_async_callback(runner.cleanup)
         listen = config.server.listen
         sites: list[web.BaseSite] = [web.SockSite(runner, sock) for sock in sockets]
         for site in sites or [web.TCPSite(runner, listen.host, listen.port)]:
             await site.start()
         port = runner.addresses[0][1]
-        address = str(type(listen)(listen.host, port))
-        for name, ollama in ollamas.items():
-            if is_us(ollama.base_url, port):
-                providers[name].off = f"provider '{name}' points at this gateway itself: set OLLAMA_BASE_URL"
-                log.warning("provider points at this gateway itself", provider=name)
-        discovery.start()
-        exit_stack.push_async_callback(discovery.stop)
+        engine.start(port)
     except BaseException:
         await exit_stack.aclose()
         raise
-    return Running(f"http://{client_host(listen.host)}:{port}", address, runner, exit_stack)
-
-
-def alias(model: ModelConfig, config: Config) -> Model:
-    """The catalog's entry of a configured alias. Its date is the file's: it changes when the map does."""
-    return Model(
-        name=model.name,
-        targets=tuple(Target(t.provider, t.model, t.timeouts, api=t.api) for t in model.targets),
-        capabilities=model.capabilities or frozenset(),
-        context_length=model.context_length,
-        embedding_length=model.embedding_length,
-        max_output=model.max_output,
-        defaults=Defaults(
-            model.temperature, model.max_tokens, model.system, model.think, model.keep_alive, model.options
-        ),
-        drop_tools=model.drop_tools,
-        strict_parameters=model.strict_parameters,
-        modified=config.source.stat().st_mtime if config.source else 0.0,
+    address = str(type(listen)(listen.host, port))
+    running = Running(
+        f"http://{client_host(listen.host)}:{port}", address, port, engine, lasting, doors, runner, log, exit_stack
     )
-
-
-def secrets(config: Config) -> list[str]:
-    """What must appear neither in a capture nor in an error, longest first: one may be a part of another. Less than
-    eight characters are no key, and would be found in ordinary words."""
-    found = [p.api_key for p in config.providers.values()]
-    found += [value for p in config.providers.values() for value in p.headers.values()]
-    words = {s.get_secret_value() for s in [*found, config.server.api_key] if s is not None}
-    return sorted((word for word in words if len(word) >= 8), key=len, reverse=True)
-
-
-def without(keys: list[str], words: str) -> str:
-    """Some providers quote the key they refuse."""
-    for key in keys:
-        words = words.replace(key, "[redacted]")
-    return words
+    exit_stack.push_async_callback(lambda: running._engine.close())
+    return running
 
 
 def client_host(host: str) -> str:
@@ -248,16 +130,11 @@ def client_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def is_us(base_url: str, port: int) -> bool:
-    """Whether a provider's address is this gateway: it would ask itself for ever."""
-    url = URL(base_url)
-    return url.port == port and (url.host or "") in ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104
-
-
-def serve(config: Config, processes: int = 1) -> None:
-    """Runs until SIGINT or SIGTERM. Raises OSError when the address is taken."""
+def serve(config: Config, read: Callable[[], Config], processes: int = 1) -> None:
+    """Runs until SIGINT or SIGTERM. `read` reads the configuration anew, on SIGHUP and when a file of it has changed,
+    and raises ConfigError. Raises OSError when the address is taken."""
     if processes == 1:
-        _run(_serve(config, partial(screen.startup, config)))
+        _run(_serve(config, read, partial(screen.startup, config)))
         return
     listen = config.server.listen
     with (
@@ -268,7 +145,7 @@ def serve(config: Config, processes: int = 1) -> None:
         address = str(type(listen)(listen.host, kept[0].getsockname()[1]))
 
         def work(tell: Callable[[], None], first: int) -> None:
-            _run(_serve(config, lambda _: tell(), workers.listeners(kept), first))
+            _run(_serve(config, read, lambda _: tell(), workers.listeners(kept), first))
 
         def lost(worker: int) -> None:
             forget(worker)
@@ -288,19 +165,36 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
 
 
 async def _serve(
-    config: Config, started: Callable[[str], None], sockets: Sequence[socket.socket] = (), first: int | None = None
+    config: Config,
+    read: Callable[[], Config],
+    started: Callable[[str], None],
+    sockets: Sequence[socket.socket] = (),
+    first: int | None = None,
 ) -> None:
-    """`started` is given the address. `first`: a file whose end is a reason to stop, as a signal is."""
+    """`started` is given the address. `first`: a file whose end is a reason to stop, as a signal is. A second signal
+    ends at once."""
     running = await start(config, sockets)
     started(running.address)
     collector.settle()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(name, stopping.set)
-    if first is not None:
+
+    def stop() -> None:
+        if stopping.is_set():
+            running.hurry()
+        stopping.set()
+
+    loop.add_signal_handler(signal.SIGTERM, stop)
+    if first is None:
+        loop.add_signal_handler(signal.SIGINT, stop)
+    else:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's reaches all, and the first process passes it on
         loop.add_reader(first, stopping.set)
+    reloading = Reloading(running, read, logger("ollama_bridge"))
+    loop.add_signal_handler(signal.SIGHUP, reloading.ask)
+    reloading.start()
     await stopping.wait()
+    await reloading.stop()
     if first is not None:
         loop.remove_reader(first)
-    await running.stop()
+    await running.stop(running.config.server.drain)

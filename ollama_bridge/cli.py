@@ -1,4 +1,4 @@
-"""The command line: `serve`, `check`, `models`, and the door of start_gateway.py.
+"""The command line: `serve`, `check`, `models`, `explain`, and the door of start_gateway.py.
 
 Knows: arguments, exit codes, which start-up failure deserves which sentence. Must not know: how anything is done; the
 server is imported only when it is to run.
@@ -8,8 +8,10 @@ Exit codes: 0 done, 1 the configuration is wrong or the gateway cannot start, 2 
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +19,9 @@ import typer
 
 from . import __version__, collector, screen
 from .config import Config, ConfigError, find, load
+from .endings import endings
+from .errors import GatewayError
+from .shelf import Shelf
 
 _ConfigFile = Annotated[
     Path | None,
@@ -88,7 +93,7 @@ def serve(listen: _Listen = None, config: _ConfigFile = None, capture: _Capture 
         from .app import serve as run
 
         try:
-            run(settings, workers)
+            run(settings, lambda: load(config or find(Path.cwd()), listen=listen, capture=capture), workers)
         except OSError as error:
             screen.failure(_start_failure(error, settings))
             raise typer.Exit(1) from None
@@ -100,7 +105,9 @@ def check(config: _ConfigFile = None) -> None:
 
     Nothing is asked over the network. Exits with 1 and one line for each mistake (file, line, path) when it is wrong.
     """
-    screen.check(_load(config))
+    settings = _load(config)
+    ends = endings(settings, Shelf(settings.state_dir / "models"), datetime.now(UTC).date())
+    screen.check(settings, ends=[(ending.day, ending.target, ending.names) for ending in ends])
 
 
 @cli.command()
@@ -110,6 +117,37 @@ def models(config: _ConfigFile = None) -> None:
     What providers list themselves is known only to a running gateway: ask it with `ollama list`.
     """
     screen.models(_load(config))
+
+
+@cli.command()
+def explain(
+    model: Annotated[
+        str, typer.Argument(metavar="[MODEL]", show_default=False, help="As a client names it; without it the table's.")
+    ] = "",
+    privacy: Annotated[str | None, typer.Option("--privacy", metavar="WORD", help="strict or flexible.")] = None,
+    task: Annotated[str | None, typer.Option("--task", metavar="WORD", help="chat, vision, ocr or embedding.")] = None,
+    provider: Annotated[str | None, typer.Option("--provider", metavar="NAME", help="The one to be asked.")] = None,
+    tools: Annotated[bool, typer.Option("--tools", help="It offers tools.")] = False,
+    images: Annotated[bool, typer.Option("--images", help="It shows pictures.")] = False,
+    thinking: Annotated[bool, typer.Option("--thinking", help="It asks for thoughts.")] = False,
+    config: _ConfigFile = None,
+) -> None:
+    """Show which targets a request would go to, in which order, and why others are left out.
+
+    Only real Ollamas are asked over the network, for their lists of models: these decide what is local. Who rests after
+    failures only a running gateway knows: send it the header `X-Bridge-Explain: 1`. Exits with 1 when the request would
+    be refused.
+    """
+    settings = _load(config)
+    from .explain import Asked
+    from .explain import explain as plan_of
+
+    try:
+        explained = asyncio.run(plan_of(settings, Asked(model, privacy, task, provider, tools, images, thinking)))
+    except GatewayError as error:
+        screen.failure(f"{error.status} {error.message}")
+        raise typer.Exit(1) from None
+    screen.plan(explained)
 
 
 def _load(path: Path | None, listen: str | None = None, capture: Path | None = None) -> Config:

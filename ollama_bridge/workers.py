@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 Work = Callable[[Callable[[], None], int], None]
 
 PAUSE = 1.0  # seconds between the end of a worker and the start of another: one may fail at once, again and again
-_AWAITED = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
+_AWAITED = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP})
 _TO_END = frozenset({signal.SIGTERM, signal.SIGINT})
 
 
@@ -64,7 +64,8 @@ def _bound(family: int, address: tuple[object, ...], *, shared: bool) -> socket.
 
 
 def supervise(count: int, work: Work, ready: Callable[[], None], lost: Callable[[int], None]) -> None:
-    """Runs `work` in `count` processes until SIGTERM or SIGINT, which end them; a second one ends them at once.
+    """Runs `work` in `count` processes until SIGTERM or SIGINT, which end them; a second one makes them hurry, a
+    third ends them at once. SIGHUP is passed on.
 
     `ready` is called once all of them answer; `lost` with the process id of one that has died and is replaced. Call it
     while there is one thread and no event loop. Raises ChildProcessError when one ends before it answers.
@@ -78,7 +79,10 @@ def supervise(count: int, work: Work, ready: Callable[[], None], lost: Callable[
         if not all(answers):
             raise ChildProcessError(errno.ECHILD, "a worker has ended before it could answer")
         ready()
-        while signal.sigwait(_AWAITED) == signal.SIGCHLD:
+        while (told_what := signal.sigwait(_AWAITED)) not in _TO_END:
+            if told_what == signal.SIGHUP:
+                _tell(workers, signal.SIGHUP)
+                continue
             for worker in _ended(workers):
                 lost(worker)
                 if signal.sigtimedwait(_TO_END, PAUSE) is not None:
@@ -102,6 +106,7 @@ def _start(work: Work, mask: Iterable[int], alive: int, guard: int, workers: set
     code = 1
     try:
         os.close(guard)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it knows what to do on it
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         work(lambda: os.close(tell) if os.write(tell, b".") else None, alive)
         code = 0
@@ -129,9 +134,10 @@ def _ended(workers: set[int]) -> list[int]:
 
 def _end(workers: set[int]) -> None:
     _tell(workers, signal.SIGTERM)
+    more = iter((signal.SIGTERM,))  # a worker hurries at its second; whoever asks a third time does not want to wait
     while _ended(workers) or workers:
         if workers and signal.sigwait(_AWAITED) in _TO_END:
-            _tell(workers, signal.SIGKILL)
+            _tell(workers, next(more, signal.SIGKILL))
 
 
 def _tell(workers: Iterable[int], what: signal.Signals) -> None:

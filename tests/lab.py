@@ -155,9 +155,9 @@ def configuration(openai_url: str, ollama_url: str) -> dict[str, Any]:
 @contextlib.contextmanager
 def paced(paces: Mapping[str, float]) -> Iterator[None]:
     """Gateways that start inside have these limits (WebSettings)."""
-    from ollama_bridge import app
+    from ollama_bridge import engine
 
-    with mock.patch.object(app, "WebSettings", partial(app.WebSettings, **paces)):
+    with mock.patch.object(engine, "WebSettings", partial(engine.WebSettings, **paces)):
         yield
 
 

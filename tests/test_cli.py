@@ -55,7 +55,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Config]]:
     """The configurations `serve` was called with; the application itself does not run."""
     calls: list[Config] = []
     module = types.ModuleType("ollama_bridge.app")
-    module.serve = lambda config, workers: calls.append(config)  # type: ignore[attr-defined]
+    module.serve = lambda config, read, workers: calls.append(config)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "ollama_bridge.app", module)
     yield calls
 
@@ -66,9 +66,9 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Config]]:
 @pytest.mark.parametrize("arguments", [["--help"], []])
 def test_help_lists_what_there_is(arguments: list[str]) -> None:
     out = run(*arguments).output
-    for word in ("serve", "check", "models", "--version", "OLLAMA_HOST", "OPENAI_API_KEY"):
+    for word in ("serve", "check", "models", "explain", "--version", "OLLAMA_HOST", "OPENAI_API_KEY"):
         assert word in out
-    for word in ("explain", "keys  ", "doctor", "completion"):
+    for word in ("keys  ", "doctor", "completion"):
         assert word not in out
 
 
@@ -84,7 +84,7 @@ def test_version() -> None:
     assert (result.exit_code, result.output) == (0, f"ollama-bridge {__version__}\n")
 
 
-@pytest.mark.parametrize("arguments", [["explain"], ["serve", "a", "b"], ["check", "--nope"]])
+@pytest.mark.parametrize("arguments", [["explain", "a", "b"], ["serve", "a", "b"], ["check", "--nope"]])
 def test_wrong_arguments_exit_with_2(arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2
 
@@ -232,7 +232,7 @@ def test_colours_on_a_terminal() -> None:
     ],
 )
 def test_why_it_cannot_start(error: OSError, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(config: Config, workers: int) -> None:
+    def fail(config: Config, read: object, workers: int) -> None:
         raise error
 
     module = types.ModuleType("ollama_bridge.app")
@@ -283,3 +283,70 @@ def test_the_real_thing_starts_answers_and_ends(command: list[str]) -> None:
         if process.stderr is not None:
             process.stderr.close()
     assert ESCAPE not in heard
+
+
+# ---- explain ---------------------------------------------------------------------------------------------------------
+
+PLANS = """
+providers:
+  ollama: {base_url: "http://127.0.0.1:9"}
+  near: {kind: openai, base_url: "http://127.0.0.1:9/v1", local: true}
+  groq: {api_key: gsk-secret-secret}
+models:
+  both-ways: {targets: [groq/llama, near/qwen3-vl]}
+routing:
+  strict: {chat: near/qwen3-vl}
+  flexible: {chat: [both-ways, near/other]}
+"""
+
+
+@pytest.fixture
+def plans(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(PLANS)
+
+
+EXPLAINED = {
+    "order": (["both-ways"], ["1 groq/llama", "2 near/qwen3-vl yes"]),
+    "abilities": (["both-ways", "--images"], ["1 near/qwen3-vl yes", "- groq/llama left out: sees no pictures"]),
+    "strict": (
+        ["both-ways", "--privacy", "strict"],
+        ["1 near/qwen3-vl yes", "- groq/llama left out: is answered by a provider that is not local"],
+    ),
+    "provider": (["both-ways", "--provider", "near"], ["1 near/qwen3-vl yes the only one"]),
+    "table": ([], ["1 groq/llama", "2 near/qwen3-vl yes", "3 near/other yes"]),
+    "auto": (["auto"], ["privacy: flexible (the model 'auto')", "1 groq/llama"]),
+    "private": (["private"], ["privacy: strict (the model 'private')", "1 near/qwen3-vl yes"]),
+}
+
+
+@pytest.mark.usefixtures("plans")
+@pytest.mark.parametrize(("arguments", "lines"), EXPLAINED.values(), ids=EXPLAINED)
+def test_explain_shows_the_plan(arguments: list[str], lines: list[str]) -> None:
+    result = run("explain", *arguments)
+    assert result.exit_code == 0, result.output
+    shown = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    for line in lines:
+        assert any(found.startswith(line) for found in shown), (line, shown)
+    assert "gsk-secret" not in result.output
+
+
+REFUSED = {
+    "strict": (
+        ["groq/llama", "--privacy", "strict"],
+        "error: 403 privacy_mode is strict, and model 'groq/llama' is answered by a provider that is not local; local "
+        "models that could serve it: auto, private, both-ways",
+    ),
+    "unknown model": (["nope"], "error: 404 model 'nope' not found"),
+    "unknown word": (["auto", "--task", "code"], "error: 400 unknown task 'code': use chat, vision, ocr or embedding"),
+    "no cell": (
+        ["--task", "embedding"],
+        "error: 400 model is required: the table names none for the task 'embedding' (routing.flexible.embedding)",
+    ),
+}
+
+
+@pytest.mark.usefixtures("plans")
+@pytest.mark.parametrize(("arguments", "words"), REFUSED.values(), ids=REFUSED)
+def test_explain_says_why_a_request_would_be_refused(arguments: list[str], words: str) -> None:
+    result = run("explain", *arguments)
+    assert (result.exit_code, result.stdout, result.stderr.strip()) == (1, "", words)

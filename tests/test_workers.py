@@ -191,10 +191,10 @@ def test_a_worker_that_cannot_start_ends_it_all() -> None:
     assert "ValueError: no" in done.stderr  # once or twice: the second may be ended before it says so
 
 
-def test_a_worker_that_does_not_listen_to_the_signal_is_ended_by_the_second() -> None:
+def test_a_worker_that_does_not_listen_to_the_signal_is_ended_by_the_third() -> None:
     done = supervised(
         "signal.signal(signal.SIGTERM, signal.SIG_IGN); tell(); time.sleep(0.1)\n"
-        "            for _ in range(2): os.kill(os.getppid(), signal.SIGTERM); time.sleep(1)\n"
+        "            for _ in range(3): os.kill(os.getppid(), signal.SIGTERM); time.sleep(1)\n"
         "            time.sleep(60)"
     )
     first, *rest = done.stdout.splitlines()

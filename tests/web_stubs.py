@@ -17,7 +17,7 @@ from ollama_bridge.dialects.base import Answer, Dialect
 from ollama_bridge.errors import GatewayError, model_not_found
 from ollama_bridge.policy.ports import Exchange, Sink
 from ollama_bridge.web.ports import Services, WebSettings
-from ollama_bridge.web.server import build
+from ollama_bridge.web.server import Doors, build
 
 JSON = "application/json; charset=utf-8"
 KEY = "s3cret-key"
@@ -50,6 +50,9 @@ class StubPipeline:
     async def run(self, exchange: Exchange, sink: Sink) -> None:
         self.seen.append(exchange)
         await self.script(exchange, sink)
+
+    def end(self) -> None:
+        raise AssertionError("nobody has asked these requests to end")
 
 
 MODEL = {
@@ -132,9 +135,10 @@ class Front:
 async def front(script: Callable[[Exchange, Sink], Awaitable[None]] = echo, **settings: Any) -> AsyncIterator[Front]:
     """`settings` replace those of WebSettings."""
     stubs = Front(pipeline=StubPipeline(script))
-    dialects = {name: cast(Dialect, StubDialect(name)) for name in ("ollama", "openai")}
-    services = Services(stubs.pipeline, stubs.library, dialects, stubs.metrics, stubs.log)
-    runner = web.ServerRunner(build(services, replace(WebSettings(), **settings)))
+    dialects = {name: cast(Dialect, StubDialect(name)) for name in ("ollama", "openai", "plain")}
+    services = Services(stubs.pipeline, stubs.library, dialects, stubs.metrics, stubs.log, dict)
+    chosen = replace(WebSettings(), **settings)
+    runner = web.ServerRunner(build(Doors(services, chosen), chosen))
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0)
