@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import doors
 import gateways
 import msgspec
 from figures import Figures
@@ -61,7 +62,7 @@ class Bench:
         port = (upstream or self.upstream).port
         program = gateways.bridge(port, self.folder, config=config, probed=probed)
         with Gateway(program, {self.cores.gateway}, self.folder) as gateway:
-            yield Target("bridge", gateway, "ndjson", "lab/")
+            yield Target("bridge", gateway, doors.CHAT, "lab/")
 
     @contextmanager
     def fresh_upstream(self) -> Iterator[Gateway]:
@@ -82,7 +83,7 @@ def hold(bench: Bench, turn: int) -> None:
             else gateways.reference(kind, bench.upstream.port)
         )
         with Gateway(program, {bench.cores.gateway}, bench.folder) as gateway:
-            target = Target(kind, gateway, *(("sse", "") if kind == "floor" else ("ndjson", "lab/")))
+            target = Target(kind, gateway, *((doors.COMPLETIONS,) if kind == "floor" else (doors.CHAT, "lab/")))
             name = "hold" if prompt is PROMPT else "hold_large"
             opened, grown, faults = bench.runner.run(_hold(target, bench.mode.holders, prompt))
             if faults or opened < bench.mode.holders:
@@ -181,7 +182,7 @@ def workers(bench: Bench, turn: int) -> None:
             Gateway(program, {bench.cores.gateway, bench.cores.tools}, bench.folder) as two,
             bench.fresh_bridge() as one,
         ):
-            for target in (one, Target("workers", two, "ndjson", "lab/")):
+            for target in (one, Target("workers", two, doors.CHAT, "lab/")):
                 for name in ("nonstream", "flood"):
                     measure(bench.runner, target, name, bench.mode.effort, scratch, turn)
                     rates.setdefault(name, {})[target.name] = scratch.median(target.name, f"{name}.rate")
@@ -211,7 +212,7 @@ def leavers(bench: Bench, turn: int) -> None:
     chance = random.Random(7)
     count = 2 * round(100 * bench.mode.effort)
     with bench.fresh_upstream() as upstream, bench.fresh_bridge(upstream) as ndjson:
-        sse = Target("relay", ndjson.gateway, "sse", ndjson.prefix)
+        sse = Target("relay", ndjson.gateway, doors.COMPLETIONS, ndjson.prefix)
         bench.runner.run(_chat_once(ndjson))
         orders = [
             ((ndjson, sse)[n % 2].order(f"bench-n1000-d20000-i{n}", 1000), chance.randint(1, 20)) for n in range(count)

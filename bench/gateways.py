@@ -23,7 +23,6 @@ from typing import Self
 BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parent
 START_LIMIT = 30.0  # seconds a gateway may take until it answers
-PATH = {"ndjson": "/api/chat", "sse": "/v1/chat/completions"}
 SCHED_CLOCK = 2  # CPUCLOCK_SCHED: nanoseconds of all threads, dead ones too
 
 

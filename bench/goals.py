@@ -1,4 +1,4 @@
-"""The goals P1 to P18 of performance.md 10, without those against rivals: which figure, against what, how much at most.
+"""The goals P1 to P18 of performance.md 10, without those against rivals, and P19: which figure, against what.
 
 Knows: limits. Must not know: how a figure is measured.
 """
@@ -49,7 +49,6 @@ class Goal:
     name: str
     title: str
     limits: tuple[Limit, ...]
-    absent: str = ""  # why nothing is measured
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Row:
     """A limit with what was measured: `value` is the subject's own figure, `judged` what the limit is about."""
 
     goal: Goal
-    limit: Limit | None
+    limit: Limit
     value: float | None
     judged: float | None
     spread: tuple[float, float] | None
@@ -77,6 +76,18 @@ def _scenarios_of(figure: str) -> tuple[str, ...]:
             return ("hold",)
         case _:
             return (scenario,)
+
+
+WIRES = ("anthropic", "gemini", "huggingface")
+
+
+def _limits_of(wire: str) -> tuple[Limit, ...]:
+    """P14: against a floor that copies the same wire's bytes."""
+    floor = f"{wire} floor"
+    return (
+        Limit("net.token", f"{wire}, flood, x its floor", 4.5, 2.5, base=floor, subject=wire, unit="us"),
+        Limit("paced.cpu", f"{wire}, alone, x its floor", 2.2, base=floor, subject=wire, unit="us"),
+    )
 
 
 GOALS: tuple[Goal, ...] = (
@@ -188,7 +199,7 @@ GOALS: tuple[Goal, ...] = (
             Limit("paced.cpu", "alone, x floor", 1.5, 1.1, base="floor", subject="relay", unit="us"),
         ),
     ),
-    Goal("P14", "other providers' wires", (), "needs a provider of such a kind, and its wire in wires.py"),
+    Goal("P14", "other wires, CPU of a token", tuple(limit for wire in WIRES for limit in _limits_of(wire))),
     Goal(
         "P15",
         "two workers on two cores",
@@ -220,6 +231,14 @@ GOALS: tuple[Goal, ...] = (
             Limit("start.mib", "MiB then", unit="MiB"),
         ),
     ),
+    Goal(
+        "P19",
+        "what routing, limits and breakers add",
+        (
+            Limit("nonstream.cpu", "whole answer, x without", 1.1, base="plain", subject="guarded", unit="us"),
+            Limit("short.cpu_stream", "32 tokens, x without", 1.1, base="plain", subject="guarded", unit="us"),
+        ),
+    ),
 )
 
 
@@ -238,12 +257,7 @@ def chosen(names: Iterable[str], gate: bool) -> list[Goal]:
 
 def judge(goals: Iterable[Goal], figures: Figures, unavailable: dict[str, str], gate: bool) -> list[Row]:
     """`unavailable`: scenario -> why it could not be measured."""
-    rows = []
-    for goal in goals:
-        if not goal.limits:
-            rows.append(Row(goal, None, None, None, None, None, "not measured", goal.absent))
-        rows += [_judged(goal, limit, figures, unavailable, gate) for limit in goal.limits]
-    return rows
+    return [_judged(goal, limit, figures, unavailable, gate) for goal in goals for limit in goal.limits]
 
 
 def _judged(goal: Goal, limit: Limit, figures: Figures, unavailable: dict[str, str], gate: bool) -> Row:

@@ -1,6 +1,6 @@
 """The load generator: many requests over kept connections, their answers read, counted and timed.
 
-Knows: HTTP/1.1 as servers answer it, NDJSON, SSE, and the marks and stamps that the fake provider leaves in its tokens.
+Knows: HTTP/1.1 as servers answer it, lines, and the marks and stamps that the fake provider leaves in its tokens.
 Must not know: which gateway answers, what is concluded.
 
 An answer counts only when it is whole: status 200, its framing ended, its last line says that it is the last, and it
@@ -17,30 +17,23 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import cast
 
 from wires import MARK
-
-Form = Literal["whole", "ndjson", "sse"]
 
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
 STAMP = re.compile(re.escape(MARK) + rb"(\d+);")
-LAST: dict[Form, re.Pattern[bytes]] = {
-    "whole": re.compile(rb"\}\s*$"),
-    "ndjson": re.compile(rb'"done": ?true[^\n]*\n$'),
-    "sse": re.compile(rb"data: \[DONE\]\r?\n\r?\n$"),
-}
 ENDING = 2048  # bytes kept of an answer to look for its last line
 SILENCE = 20.0  # seconds without any byte after which a load is given up
 
 
 @dataclass(frozen=True)
 class Order:
-    """What to ask and what a good answer holds. `request` is all bytes of the HTTP request."""
+    """What to ask and what a good answer holds. `request` is all bytes of the HTTP request; `last` the answer's end."""
 
     request: bytes
-    form: Form
+    last: re.Pattern[bytes]
     tokens: int
     stamped: bool = False
 
@@ -177,7 +170,7 @@ class Caller(asyncio.Protocol):
         fault = None
         if self.status != 200:
             fault = f"status {self.status}: {self.ending[:200].decode(errors='replace').strip()}"
-        elif not LAST[self.order.form].search(self.ending):
+        elif not self.order.last.search(self.ending):
             fault = "an answer without its last line"
         elif self.tokens != self.order.tokens:
             fault = f"{self.tokens} tokens instead of {self.order.tokens}"

@@ -3,12 +3,12 @@
     python bench/references.py floor|translate|typed PORT UPSTREAM
 
     floor       an aiohttp server over an aiohttp session, bytes copied as they are read: the least for anything on
-                aiohttp. Its streams stay SSE
+                aiohttp. Passes on whatever path is asked, so its streams are those of any wire
     translate   the same with SSE made NDJSON by hand, no SDK, no checks: the least for /api/chat
     typed       the openai SDK with its defaults, one typed object and one write a chunk: how it is usually written
 
-All answer POST /api/chat and POST /v1/chat/completions alike. They do nothing but what is measured: no error mapping,
-no routing, no tools.
+The other two answer POST /api/chat and POST /v1/chat/completions alike. They do nothing but what is measured: no error
+mapping, no routing, no tools.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ async def floor(upstream: str) -> Handler:
 
     async def handle(request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        async with session.post(f"{upstream}/v1/chat/completions", data=body) as answer:
+        async with session.post(f"{upstream}{request.path_qs}", data=body) as answer:
             if answer.content_length is not None:
                 return web.Response(body=await answer.read(), content_type=answer.content_type)
             response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -182,7 +182,7 @@ KINDS: dict[str, Callable[[str], Awaitable[Handler]]] = {"floor": floor, "transl
 async def serve(kind: str, port: int, upstream: str) -> None:
     app = web.Application(client_max_size=64 << 20)
     handler = await KINDS[kind](upstream)
-    for path in ("/api/chat", "/v1/chat/completions"):
+    for path in ("/api/chat", "/v1/chat/completions", *(("/{path:.*}",) if kind == "floor" else ())):
         app.router.add_post(path, handler)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
     await runner.setup()

@@ -4,6 +4,7 @@
     python bench/run.py --quick          all goals, 1 short round: a minute; for a first look, not for a conclusion
     python bench/run.py --gate           P2 P3 P4 P6 P9 with 30 % of slack, 3 rounds: exit code 1 when one is missed
     python bench/run.py --only P4,P6     what these goals need, nothing else
+    python bench/run.py --page docs/performance.md   all goals, the tables of that page made anew
 
 README.md explains the method and the table. Linux, loopback only.
 Exit codes: 0 measured, 1 the gate is missed, 2 something did not start or the arguments are wrong.
@@ -15,7 +16,9 @@ import argparse
 import asyncio
 import json
 import os
+import platform
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -34,7 +37,8 @@ from checks import CHECKS, REPEATED, Bench, Mode
 from figures import Figures
 from gateways import Cores, Gateway, NotStarted
 from loops import new_event_loop
-from scenarios import SCENARIOS, Target, measure
+from scenarios import SCENARIOS, measure
+from targets import PLACES, start
 
 FULL = Mode(rounds=5, effort=1.0, holders=500, requests=10_000, pause=30.0, limit=600.0, kept=150.0)
 GATE = Mode(rounds=3, effort=0.6, holders=400, requests=0, pause=0.0, limit=150.0, kept=50.0)
@@ -98,9 +102,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     progress.say("done")
     setting = circumstances(cores, began, progress.elapsed, done, mode)
     print("\n".join(f"{name}: {value}" for name, value in setting.items()))
-    print(f"\n{tables.goals(rows)}\n\n{tables.medians(bench.figures)}")
+    print(f"\n{tables.goals(rows)}\n\n{tables.medians(bench.figures, PLACES)}")
     if bench.figures.faults:
         print(f"\nFaults\n{tables.faults(bench.figures)}")
+    if options.page:
+        tables.put_into(options.page, setting, rows, bench.figures, PLACES)
     if options.json:
         write_json(options.json, setting, rows, bench.figures)
     failing = {"MISSED", "FAULTS"} | ({"not measured"} if options.gate else set())
@@ -117,6 +123,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", type=lambda text: text.split(","), default=[], metavar="P4,P6", help="these goals")
     parser.add_argument("--rounds", type=int, metavar="N", help="instead of 5 (gate 3, quick 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="every figure of every round, and the verdicts")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="replaces the figures between the marks of this page")
     parser.add_argument(
         "--cores",
         type=lambda text: tuple(map(int, text.split(","))),
@@ -128,6 +135,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--cores takes two numbers")
     if options.rounds is not None and options.rounds < 1:
         parser.error("--rounds takes at least 1")
+    if options.page:
+        if options.gate or options.only:
+            parser.error("--page takes all goals")
+        try:
+            tables.around_marks(options.page)
+        except (OSError, ValueError) as error:
+            parser.error(str(error))
     return options
 
 
@@ -144,11 +158,12 @@ def steady(bench: Bench, wanted: Sequence[goals.Goal], rounds: int, progress: Pr
             plan[scenario] |= limit.targets()
     names = set().union(*plan.values())
     if everything:
-        plan = {scenario: names - {"direct"} | plan[scenario] for scenario in plan}
+        asked_always = {name for name in names if not PLACES[name].aside}
+        plan = {scenario: asked_always | plan[scenario] for scenario in plan}
     if not names:
         return 0
     with ExitStack() as running:
-        targets = start_targets(bench, names, running)
+        targets = start(bench, names, running)
         shuffled = random.Random()
         if everything:
             # What the tools can do at most; once is enough.
@@ -158,8 +173,12 @@ def steady(bench: Bench, wanted: Sequence[goals.Goal], rounds: int, progress: Pr
             before = progress.elapsed
             for scenario, asked in plan.items():
                 for name in shuffled.sample(sorted(asked), len(asked)):
+                    place = PLACES[name]
+                    if place.rounds is not None and turn >= place.rounds:
+                        continue
                     progress.say(f"round {turn + 1} of {rounds}: {scenario}, {name}", passing=True)
-                    measure(bench.runner, targets[name], scenario, bench.mode.effort, bench.figures, turn)
+                    effort = bench.mode.effort * place.effort
+                    measure(bench.runner, targets[name], scenario, effort, bench.figures, turn)
             progress.say(f"round {turn + 1} of {rounds} done, load {os.getloadavg()[0]:.1f}")
             if turn + 1 < rounds and not progress.has_time_for(1.2 * (progress.elapsed - before) + bench.mode.kept):
                 progress.say(f"stopped after {turn + 1} rounds: no time for another")
@@ -167,21 +186,8 @@ def steady(bench: Bench, wanted: Sequence[goals.Goal], rounds: int, progress: Pr
     return rounds
 
 
-def start_targets(bench: Bench, names: set[str], running: ExitStack) -> dict[str, Target]:
-    targets = {"direct": Target("direct", bench.upstream, "sse")}
-    for kind in ("floor", "translate", "typed"):
-        if kind in names:
-            program = gateways.reference(kind, bench.upstream.port)
-            gateway = running.enter_context(Gateway(program, {bench.cores.gateway}, bench.folder))
-            targets[kind] = Target(kind, gateway, "sse" if kind == "floor" else "ndjson")
-    if names & {"bridge", "relay"}:
-        targets["bridge"] = running.enter_context(bench.fresh_bridge())
-        targets["relay"] = Target("relay", targets["bridge"].gateway, "sse", targets["bridge"].prefix)
-    return targets
-
-
 def alone(bench: Bench, wanted: Sequence[goals.Goal], rounds: int, progress: Progress) -> None:
-    """The checks that need a fresh gateway. One whose gateway breaks is a fault of that check alone."""
+    """The checks that need a fresh gateway. One whose gateway breaks, or does not start, is a fault of that check."""
     limits = [limit for goal in wanted for limit in goal.limits]
     for name, check in CHECKS.items():
         if not any(name in limit.scenarios() for limit in limits):
@@ -196,7 +202,7 @@ def alone(bench: Bench, wanted: Sequence[goals.Goal], rounds: int, progress: Pro
             before = progress.elapsed
             try:
                 check(bench, turn)
-            except OSError as error:
+            except (OSError, NotStarted) as error:
                 bench.figures.fault("bridge", name, Counter({str(error): 1}))
             took = progress.elapsed - before
             if name in bench.unavailable:
@@ -206,14 +212,22 @@ def alone(bench: Bench, wanted: Sequence[goals.Goal], rounds: int, progress: Pro
 
 def circumstances(cores: Cores, began: datetime, seconds: float, rounds: int, mode: Mode) -> dict[str, str]:
     """What a reader must know to compare this run with another."""
-    packages = ("aiohttp", "uvloop", "openai", "httpx2", "msgspec")
+    packages = ("aiohttp", "uvloop", "openai", "anthropic", "google-genai", "httpx2", "msgspec")
     return {
         "date": began.isoformat(timespec="minutes"),
         "commit": commit(),
+        "machine": machine(),
         "python": sys.version.split()[0] + ", " + ", ".join(f"{name} {installed(name)}" for name in packages),
         "cores": f"gateway {cores.gateway}, tools {cores.tools}; load at the end {os.getloadavg()[0]:.1f}",
         "run": f"{rounds} rounds, effort {mode.effort:g}, {mode.holders} streams held, {seconds:.0f} s",
     }
+
+
+def machine() -> str:
+    """Processor, number of cores and kernel."""
+    cpu = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    kernel = f"{platform.system()} {platform.release().partition('-')[0]}"
+    return f"{cpu[1] if cpu else platform.machine()}, {os.cpu_count()} cores, {kernel}"
 
 
 def installed(package: str) -> str:
@@ -243,8 +257,8 @@ def write_json(path: Path, setting: dict[str, str], rows: Sequence[goals.Row], f
         "goals": [
             {
                 "goal": row.goal.name,
-                "figure": row.limit.figure if row.limit else None,
-                "what": row.limit.what if row.limit else None,
+                "figure": row.limit.figure,
+                "what": row.limit.what,
                 "value": row.value,
                 "judged": row.judged,
                 "must": row.must,

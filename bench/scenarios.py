@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from doors import WHOLE_END, Door
 from figures import LONG, SHORT, Figures, percentile
-from gateways import PATH, Gateway
-from load import Form, Load, Order, Outcome, no_collector
+from gateways import Gateway
+from load import Load, Order, Outcome, no_collector
 
 PROMPT = "Why is the sky blue? Answer in a few sentences, for somebody who knows a little physics."
 LARGE_PROMPT = 50_000  # characters
@@ -25,27 +26,19 @@ class Target:
 
     name: str
     gateway: Gateway
-    form: Form
+    door: Door
     prefix: str = ""
 
     def order(self, model: str, tokens: int, *, stamped: bool = False, prompt: str = PROMPT) -> Order:
         """A request for a stream of so many tokens; for 0 of them, for a whole answer."""
-        body: dict[str, object] = {
-            "model": self.prefix + model,
-            "messages": [
-                {"role": "system", "content": "You are a helpful assistant."},
-                {"role": "user", "content": prompt},
-            ],
-            "stream": tokens > 0,
-        }
-        if tokens and self.form == "sse":
-            body["stream_options"] = {"include_usage": True}
-        content = json.dumps(body).encode()
+        stream = tokens > 0
+        content = json.dumps(self.door.body(self.prefix + model, prompt, stream)).encode()
+        path = self.door.path_for(self.prefix + model, stream)
         head = (
-            f"POST {PATH[self.form]} HTTP/1.1\r\nHost: 127.0.0.1:{self.gateway.port}\r\nAccept: */*\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.gateway.port}\r\nAccept: */*\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
         )
-        return Order(head.encode() + content, self.form if tokens else "whole", tokens or 1, stamped)
+        return Order(head.encode() + content, self.door.last if stream else WHOLE_END, tokens or 1, stamped)
 
 
 @dataclass(frozen=True)

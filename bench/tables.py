@@ -5,7 +5,8 @@ Knows: layout. Must not know: how anything is measured or judged.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from figures import Figures
 from goals import Row
@@ -28,7 +29,8 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "p99  ": ("ttft.p99", ",.0f"),
     "MiB/1,000 streams": ("hold.mib", ",.1f"),
 }
-ORDER = ("direct", "floor", "translate", "typed", "bridge", "relay")
+# What a page has around the figures of the last run written into it.
+BEGIN, END = "<!-- figures of the bench -->", "<!-- end of the figures -->"
 
 
 def goals(rows: Iterable[Row]) -> str:
@@ -41,9 +43,6 @@ def goals(rows: Iterable[Row]) -> str:
         name, title = (row.goal.name, row.goal.title) if row.goal.name != before else ("", "")
         before = row.goal.name
         limit = row.limit
-        if limit is None:
-            lines.append(f"| {name} | {title} | | | | | | {row.verdict}: {row.why} | |")
-            continue
         value = f"{number(row.value)} {limit.unit}".strip() if row.value is not None else ""
         ratio = number(row.judged) if limit.base else ""
         rounds = "-".join(map(number, row.spread)) if row.spread and row.spread[0] != row.spread[1] else ""
@@ -55,9 +54,9 @@ def goals(rows: Iterable[Row]) -> str:
     return "\n".join(lines)
 
 
-def medians(figures: Figures) -> str:
+def medians(figures: Figures, order: Iterable[str]) -> str:
     """One line a target, with the columns that somebody has a figure for; empty when there is none."""
-    targets = [target for target in ORDER if target in figures.targets()]
+    targets = [target for target in order if target in figures.targets()]
     columns = {
         heading: (figure, form)
         for heading, (figure, form) in COLUMNS.items()
@@ -73,6 +72,26 @@ def medians(figures: Figures) -> str:
             cells.append("" if value is None else format(value, form))
         lines.append(f"| {target} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def put_into(
+    page: Path, setting: Mapping[str, str], rows: Iterable[Row], figures: Figures, order: Iterable[str]
+) -> None:
+    """Replaces what stands between the page's marks; the rest stays. Raises ValueError without them."""
+    before, after = around_marks(page)
+    parts = ["\n".join(f"- {name}: {value}" for name, value in setting.items()), goals(rows), medians(figures, order)]
+    if figures.faults:
+        parts.append("\n".join(f"- {line}" for line in faults(figures).splitlines()))
+    page.write_text(f"{before}{BEGIN}\n" + "\n\n".join(parts) + f"\n{END}{after}", encoding="utf-8")
+
+
+def around_marks(page: Path) -> tuple[str, str]:
+    """The text before and after the marks. Raises OSError, and ValueError when they are not there."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ValueError(f"{page} lacks the lines {BEGIN} and {END}")
+    return before, after
 
 
 def faults(figures: Figures) -> str:

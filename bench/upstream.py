@@ -2,13 +2,12 @@
 
     python bench/upstream.py PORT
 
-    POST /v1/chat/completions   streams and whole answers; a further wire is one line in wires.py
-    GET  /v1/models             one model
-    GET  /__stats               counters: Stats as JSON
+    POST   streams and whole answers, at the path of each wire (wires.py)
+    GET    /__stats: counters, Stats as JSON; one model where a wire lists its models
 
 Knows: HTTP/1.1 as gateways send it (bodies with a content-length), and time. Must not know: gateways.
 
-The model name says what to answer: `bench`, then any of
+The model name, in the body or in the path, says what to answer: `bench`, then any of
 
     -n512     tokens of a stream (64 unless said)
     -d20000   microseconds between two tokens (0: no pauses, the stream is written in one piece)
@@ -62,9 +61,9 @@ class StreamOptions(msgspec.Struct):
 
 
 class Ask(msgspec.Struct):
-    """What matters of a request's body."""
+    """What matters of a request's body. A path that says the same has the last word."""
 
-    model: str
+    model: str = ""
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -191,33 +190,34 @@ class Connection(asyncio.Protocol):
         method, path = head.split(b" ", 2)[:2]
         if method == b"GET":
             self.transport.write(self._read_only(path))
-        elif path in wires.WIRES:
-            self._chat(wires.WIRES[path], body)
+        elif (asked := wires.asked_at(path)) is not None:
+            self._chat(*asked, body)
         else:
             self.transport.write(wires.whole(b"404 Not Found", b'{"error":{"message":"no such path"}}'))
         return bool(self.received)
 
     def _read_only(self, path: bytes) -> bytes:
-        if path == b"/v1/models":
-            return wires.whole(b"200 OK", wires.MODELS)
+        if (models := wires.listed_at(path)) is not None:
+            return wires.whole(b"200 OK", models)
         if path == b"/__stats":
             self.stats.cpu_s = time.process_time()
             return wires.whole(b"200 OK", msgspec.json.encode(self.stats))
         return wires.whole(b"404 Not Found", b'{"error":{"message":"no such path"}}')
 
-    def _chat(self, wire: wires.Wire, body: bytes) -> None:
+    def _chat(self, wire: wires.Wire, path: re.Match[bytes], body: bytes) -> None:
         if not self.counted:
             self.counted = True
             self.stats.connections += 1
             self.stats.open += 1
         try:
             ask = self.decode(body)
-            shape = shape_of(ask.model)
+            told = path.groupdict()
+            shape = shape_of(told["model"].decode() if told else ask.model)
         except (msgspec.MsgspecError, ValueError) as error:
             why = msgspec.json.encode({"error": {"message": str(error), "type": "invalid_request_error"}})
             self.transport.write(wires.whole(b"400 Bad Request", why))
             return
-        if not ask.stream:
+        if not (told["stream"] if told else ask.stream):
             self.transport.write(wires.whole(b"200 OK", wire.reply))
             return
         self.stats.streams += 1
