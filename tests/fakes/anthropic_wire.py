@@ -54,7 +54,8 @@ UNHELD = frozenset(
 
 class FakeAnthropic(Upstream):
     """`models`: entries of its catalogue, or their ids; `page`: how many a page has at most. A model without a script
-    is answered 404. `wants_thoughts`: a turn with calls must bring its signed thoughts back while the model thinks.
+    is answered 404. `wants_thoughts`: while the model thinks, a turn with calls must bring all its thoughts back as
+    they were. `redacts`: a thought that nobody may read goes before the others.
 
     Of a script's `rejects`, names are parameters; "thinking.disabled" (any type), "tool_choice.any" (any type),
     "prefill" and "effort.max" (any level) are what some models refuse."""
@@ -66,6 +67,8 @@ class FakeAnthropic(Upstream):
         self.models = models
         self.page = page
         self.wants_thoughts = False
+        self.redacts = False
+        self._thoughts: dict[str, list[dict[str, Any]]] = {}  # id of a call -> the thoughts before it
         self.listing: Any = None  # a recorded answer to be given instead
 
     def routes(self, app: web.Application) -> None:
@@ -98,12 +101,16 @@ class FakeAnthropic(Upstream):
                 raise Refusal(f"model: {body['model']}", status=404, type="not_found_error")
             check_body(body, seen.headers["anthropic-version"], script.rejects)
             if self.wants_thoughts:
-                check_thoughts(body)
+                check_thoughts(body, self._thoughts)
         except Refusal as refusal:
             return self.refused(refusal, {"request-id": "req_fake"})
-        frames = list(frames_of(script, body)) if body.get("stream") else None
+        blocks = list(blocks_of(script, body, self.redacts))
+        whole = whole_of(script, body, blocks)
+        thoughts = [block for block in whole["content"] if block["type"] in THOUGHTS]
+        self._thoughts |= {block["id"]: thoughts for block in whole["content"] if block["type"] == "tool_use"}
+        frames = list(frames_of(script, body, blocks)) if body.get("stream") else None
         content_type = "text/event-stream; charset=utf-8" if body.get("stream") else "application/json"
-        return await self.perform(request, seen, script, frames, dumps(whole_of(script, body)), content_type)
+        return await self.perform(request, seen, script, frames, dumps(whole), content_type)
 
     async def list_models(self, request: web.Request) -> web.StreamResponse:
         seen = await self.note(request)
@@ -381,25 +388,36 @@ def check_image(source: dict[str, Any], where: str) -> None:
         )
 
 
-def check_thoughts(body: dict[str, Any]) -> None:
-    """While a model thinks, the turn whose calls are being answered begins with its thoughts."""
+def check_thoughts(body: dict[str, Any], given: dict[str, list[dict[str, Any]]]) -> None:
+    """While a model thinks, the turn whose calls are being answered begins with its thoughts, as they were given."""
     if not thinks(body):
         return
     for at in range(len(body["messages"]) - 1, -1, -1):
         message = body["messages"][at]
         if message["role"] != "assistant":
             continue
-        kinds = ["text"] if isinstance(message["content"], str) else [block["type"] for block in message["content"]]
-        if "tool_use" in kinds and kinds[0] not in ("thinking", "redacted_thinking"):
+        content = message["content"]
+        blocks = [{"type": "text"}] if isinstance(content, str) else content
+        calls = [block["id"] for block in blocks if block["type"] == "tool_use"]
+        if calls and blocks[0]["type"] not in THOUGHTS:
             raise Refusal(
-                f"messages.{at}.content.0.type: Expected `thinking` or `redacted_thinking`, but found `{kinds[0]}`. "
-                "When `thinking` is enabled, a final `assistant` message must start with a thinking block."
+                f"messages.{at}.content.0.type: Expected `thinking` or `redacted_thinking`, but found "
+                f"`{blocks[0]['type']}`. When `thinking` is enabled, a final `assistant` message must start with a "
+                "thinking block."
+            )
+        thoughts = [block for block in blocks if block["type"] in THOUGHTS]
+        if any(given.get(call, thoughts) != thoughts for call in calls):
+            raise Refusal(
+                f"messages.{at}: `thinking` or `redacted_thinking` blocks in the latest assistant message cannot be "
+                "modified. These blocks must remain as they were in the original response."
             )
         return
 
 
 # -- what the real service sends -------------------------------------------------------------------------------------
 REDACTED = "EqkECkYIBxgCKkfake"
+THOUGHTS = ("thinking", "redacted_thinking")
+Blocks = list[tuple[dict[str, Any], list[dict[str, Any]]]]
 
 
 def signature_of(thought: str) -> str:
@@ -416,9 +434,13 @@ def shows_thoughts(body: dict[str, Any]) -> bool:
     return bool(thinking.get("display", "summarized" if thinking["type"] == "enabled" else "omitted") == "summarized")
 
 
-def blocks_of(script: Script, body: dict[str, Any]) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+def blocks_of(
+    script: Script, body: dict[str, Any], redacts: bool
+) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Each block of the answer: how it starts, and its deltas."""
     if script.thinking and thinks(body):
+        if redacts:
+            yield {"type": "redacted_thinking", "data": REDACTED}, []
         pieces = script.thinking if shows_thoughts(body) else ()
         deltas = [{"type": "thinking_delta", "thinking": piece} for piece in pieces]
         signed = {"type": "signature_delta", "signature": signature_of("".join(pieces))}
@@ -467,12 +489,12 @@ def event(name: str, **fields: Any) -> bytes:
     return f"event: {name}\n".encode() + b"data: " + dumps({"type": name, **fields}) + b"\n\n"
 
 
-def frames_of(script: Script, body: dict[str, Any]) -> Iterator[Frame]:
+def frames_of(script: Script, body: dict[str, Any], blocks: Blocks) -> Iterator[Frame]:
     first = {"stop_reason": None, "stop_sequence": None, "usage": {**prompt_counts(script.usage), "output_tokens": 1}}
     if script.usage is None:
         first["usage"] = {}
     yield Frame(event("message_start", message={**message_of(script, body), **first}))
-    for index, (start, deltas) in enumerate(blocks_of(script, body)):
+    for index, (start, deltas) in enumerate(blocks):
         named = start["type"] == "tool_use"
         yield Frame(event("content_block_start", index=index, content_block=start), content=named)
         if index == 0:
@@ -487,9 +509,9 @@ def frames_of(script: Script, body: dict[str, Any]) -> Iterator[Frame]:
         yield Frame(event("message_stop"))
 
 
-def whole_of(script: Script, body: dict[str, Any]) -> dict[str, Any]:
+def whole_of(script: Script, body: dict[str, Any], blocks: Blocks) -> dict[str, Any]:
     content = []
-    for start, deltas in blocks_of(script, body):
+    for start, deltas in blocks:
         block = dict(start)
         if block["type"] == "text":
             block["text"] = "".join(script.text)

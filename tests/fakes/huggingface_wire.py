@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from fakes.openai_wire import CREATED, KEY, FakeOpenAI
-from fakes.script import Refusal, vector
+from fakes.script import Refusal, Script, dumps, vector
 
 
 class FakeHuggingFace(FakeOpenAI):
@@ -40,13 +40,15 @@ class FakeHuggingFace(FakeOpenAI):
         if seen.headers.get("authorization") != f"Bearer {KEY}":
             return web.json_response({"error": "Invalid username or password."}, status=401)
         model = request.match_info["model"]
-        if model not in self.models:
+        script = self.script_for(model)
+        if script is None and model not in self.models:
             return web.json_response({"error": f"Model {model} does not exist"}, status=404)
         inputs = seen.json.get("inputs")
         if not isinstance(inputs, list) or not all(isinstance(text, str) for text in inputs):
             return web.json_response({"error": "inputs must be a list of texts"}, status=422)
         found: list[Any] = [vector(text) for text in inputs]
-        return web.json_response([[each, each] for each in found] if model in self.token_level else found)
+        answer = [[each, each] for each in found] if model in self.token_level else found
+        return await self.perform(request, seen, script or Script(), None, dumps(answer), "application/json")
 
     async def hub(self, request: web.Request) -> web.StreamResponse:
         await self.note(request)

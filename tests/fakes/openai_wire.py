@@ -46,11 +46,12 @@ CHAT_PARAMETERS = frozenset(
 
 
 class FakeOpenAI(Upstream):
-    """`models`: what its list names. A model without a script is answered 404."""
+    """`models`: what its list names. `keys`: those it knows. A model without a script is answered 404."""
 
     def __init__(self, models: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.models = models
+        self.keys = frozenset({KEY})
         self.listing: Any = None  # a recorded answer to be given instead
 
     def routes(self, app: web.Application) -> None:
@@ -132,7 +133,7 @@ class FakeOpenAI(Upstream):
 
     def _judged(self, seen: Seen) -> dict[str, Any]:
         """The body, once key and outer form are right."""
-        if seen.headers.get("authorization") != f"Bearer {KEY}":
+        if seen.headers.get("authorization", "").removeprefix("Bearer ") not in self.keys:
             raise Refusal("Incorrect API key provided.", status=401, code="invalid_api_key")
         try:
             body = seen.json

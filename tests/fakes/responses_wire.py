@@ -32,9 +32,9 @@ INCLUDES = ("reasoning.encrypted_content", "message.output_text.logprobs")
 
 
 class FakeResponses(FakeOpenAI):
-    """`only_here`: models that the older wire refuses, sending their caller here. `demanding`: models that want every
-    call they made back with the reasoning before it, as it was. `absent`: there is no such API, as with most compatible
-    services."""
+    """`only_here`: models that the older wire refuses, sending their caller here. `demanding`: models that take
+    no call but those they made, with the reasoning before it, as it was. `absent`: there is no such API, as with most
+    compatible services."""
 
     def __init__(self, models: tuple[str, ...] = ()) -> None:
         super().__init__(models)
@@ -134,11 +134,13 @@ class FakeResponses(FakeOpenAI):
             kind = item.get("type")
             if kind == "reasoning":
                 before = item
-            elif kind == "function_call" and (own := self._reasoned.get(item["call_id"])) is not None:
-                if before is None or before.get("encrypted_content") != own["encrypted_content"]:
+            elif kind == "function_call":
+                own = self._reasoned.get(item["call_id"])
+                if own is None or before is None or before.get("encrypted_content") != own["encrypted_content"]:
+                    wanted = "" if own is None else f": '{own['id']}'"
                     raise Refusal(
                         f"Item '{item['call_id']}' of type 'function_call' was provided without its required "
-                        f"'reasoning' item: '{own['id']}'.",
+                        f"'reasoning' item{wanted}.",
                         param="input",
                     )
             elif kind in (None, "message", "function_call_output"):

@@ -28,13 +28,16 @@ Cuts = Callable[[bytes], Iterable[int]]  # where a stream is cut into separate w
 
 
 class Trouble(StrEnum):
-    """What goes wrong after `Script.after` frames of content (in a whole answer: within the body)."""
+    """What goes wrong after `Script.after` frames of content (in a whole answer: within the body); the last two before
+    anything is answered."""
 
     ERROR = "error"  # the wire's own error object, in a stream that began with status 200
     CUT = "cut"  # connection reset
     STALL = "stall"  # silence, until the other side leaves or the fake is stopped
     MALFORMED = "malformed"  # a frame that is no JSON, then the stream goes on
     END = "end"  # a clean end of the HTTP body although the answer is not finished
+    RESET = "reset"  # connection reset instead of an answer
+    SILENT = "silent"  # no answer at all, until the other side leaves or the fake is stopped
 
 
 @dataclass(frozen=True)
@@ -127,13 +130,14 @@ class Frame:
 
 @dataclass
 class Seen:
-    """One request as it came in, and what became of it. `gone_at`: event-loop time when the other side had left before
-    the answer was over; `gone` is set at the same moment. `sent`: body bytes handed to the socket."""
+    """One request as it came in, and what became of it. `came_at`: event-loop time. `gone_at`: when the other side had
+    left before the answer was over; `gone` is set at the same moment. `sent`: body bytes handed to the socket."""
 
     method: str
     path: str
     headers: dict[str, str]
     body: bytes
+    came_at: float
     sent: bytearray = field(default_factory=bytearray)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     gone_at: float | None = None
@@ -215,7 +219,8 @@ class Upstream:
 
     async def note(self, request: web.Request) -> Seen:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        seen = Seen(request.method, request.path, headers, await request.read())
+        came_at = asyncio.get_running_loop().time()
+        seen = Seen(request.method, request.path, headers, await request.read(), came_at)
         self.seen.append(seen)
         self._came.set()
         return seen
@@ -242,6 +247,12 @@ class Upstream:
         try:
             if script.hold is not None:
                 await script.hold.wait()
+            if script.trouble is Trouble.SILENT:
+                await asyncio.Event().wait()
+            if script.trouble is Trouble.RESET:
+                assert request.transport is not None
+                request.transport.abort()
+                return web.Response()
             if script.status >= 400:
                 return self._failed(script)
             content_type = script.content_type or content_type
