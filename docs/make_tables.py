@@ -1,7 +1,7 @@
 """Writes the generated tables of these pages: `make docs`, or `python -m docs.make_tables`.
 
 Knows: the configuration's schema, the comments of the shipped config.yaml that explain its keys, the preset rows. Must
-not know: what the pages say around their tables.
+not know: what the pages say around their tables, what the tables of support.md hold (support_tables).
 
 A table stands between two lines of its page, and only what is between them is written:
 
@@ -15,30 +15,47 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
-from ollama_bridge.config import schema
+from ollama_bridge.config import facts, fields, limits, routing, schema
 from ollama_bridge.config.units import Address
 from ollama_bridge.providers.presets import PRESETS
 
+from . import support_tables
+
 FOLDER = Path(__file__).resolve().parent
 SHIPPED = FOLDER.parent / "config.yaml"
-PAGES = ("configuration.md", "providers.md")
+PAGES = ("configuration.md", "providers.md", "support.md")
 NOTHING = "-"
+# Sections whose keys are names.
+CHOSEN = ("providers", "providers.NAME.models", "models", "limits.providers", "limits.models")
 
 # The tables of configuration.md: where a section stands in the file, with NAME for a name that the user chooses.
 SECTIONS: dict[str, type[BaseModel]] = {
     "server": schema.Server,
     "defaults": schema.Defaults,
     "providers.NAME": schema.ProviderEntry,
+    "providers.NAME.models.NAME": facts.FactsEntry,
+    "providers.NAME.models.NAME.price": facts.PriceEntry,
+    "providers.NAME.queue": schema.QueueEntry,
     "providers.NAME.quirks": schema.Quirks,
     "models.NAME": schema.ModelEntry,
+    "models.NAME.targets": routing.TargetEntry,
+    "models.NAME.price": facts.PriceEntry,
+    "routing": schema.RoutingEntry,
+    "routing.strict": routing.Cells,
+    "routing.flexible": routing.Cells,
     "timeouts": schema.TimeoutsEntry,
+    "backoff": schema.BackoffEntry,
+    "limits": schema.LimitsEntry,
+    "limits.providers.NAME": limits.RatesEntry,
+    "limits.models.NAME": limits.RatesEntry,
     "debug": schema.Debug,
     "top": schema.File,
 }
@@ -49,13 +66,16 @@ _NAMED: tuple[tuple[Any, str], ...] = (
     (schema.KeepAlive, "duration"),
     (schema.Size, "size"),
     (schema.Key, "text"),
+    (fields.Keys, "list"),
+    (fields.Weight, "number"),
     (schema.Url, "URL"),
+    (limits.RedisUrl, "URL"),
     (schema.Headers, "mapping"),
     (schema.Think, "true, false or a level"),
 )
 _PLAIN: dict[Any, str] = {
     bool: "true or false", int: "whole number", float: "number", str: "text", Path: "path", Address: "HOST:PORT",
-    dict: "mapping",
+    dict: "mapping", SecretStr: "text", date: "date",
 }  # fmt: skip
 
 _EXPLAINS = re.compile(r" *# (?!-)(.+)")
@@ -76,7 +96,7 @@ class Shown:
 
 def pages() -> dict[Path, str]:
     """Every page with generated tables -> its text as it should be."""
-    tables = {**{name: section(name, model) for name, model in SECTIONS.items()}, "presets": presets()}
+    tables = {**{name: section(name, model) for name, model in SECTIONS.items()}, "presets": presets(), **support()}
     found = {}
     for name in PAGES:
         path = FOLDER / name
@@ -94,13 +114,15 @@ def section(place: str, model: type[BaseModel]) -> str:
     rows = []
     for name, hint in hints(model):
         path = start + name
-        if path in SECTIONS or any(other.startswith(f"{path}.") for other in SECTIONS):
+        words = in_words(hint)
+        inside = path in SECTIONS or any(other.startswith(f"{path}.") for other in SECTIONS)
+        if inside and not words.startswith("list"):
             continue
         shown = known.get(path, Shown())
         default = f"`{shown.value}`" if shown.value else _default(model, name)
         if shown.variable:
             default += f" (variable `{shown.variable}`)"
-        rows.append((f"`{name}`", in_words(hint), default, shown.meaning))
+        rows.append((f"`{name}`", words, default, shown.meaning))
     return table(("key", "type", "default", "meaning"), rows)
 
 
@@ -162,10 +184,13 @@ def _keys(text: str) -> Iterator[tuple[str, yaml.Node, int]]:
     """Dotted path, value and line (from 0) of every key, names that users choose as NAME."""
 
     def walk(node: yaml.Node, path: str) -> Iterator[tuple[str, yaml.Node, int]]:
+        if isinstance(node, yaml.SequenceNode):
+            for item in node.value:
+                yield from walk(item, path)
         if not isinstance(node, yaml.MappingNode):
             return
         for key, value in node.value:
-            name = "NAME" if path in ("providers", "models") else key.value
+            name = "NAME" if path in CHOSEN else key.value
             inside = f"{path}.{name}" if path else name
             yield inside, value, key.start_mark.line
             yield from walk(value, inside)
@@ -203,6 +228,22 @@ def presets() -> str:
         local = "yes" if preset.local else ""
         rows.append((f"`{preset.name}`", preset.label, keys or NOTHING, address, local, preset.note))
     return table(("name", "service", "key", "address", "local", "note"), rows)
+
+
+# -- what works with what ----------------------------------------------------------------------------------------------
+
+
+def support() -> dict[str, str]:
+    told = support_tables.support
+    kinds = [f"`{provider}`" for provider in told.PROVIDERS]
+    return {
+        "columns": table(("column", "what it is", "presets"), support_tables.columns()),
+        **{name: table(("", *kinds), support_tables.door(name)) for name in told.DOORS},
+        "elsewhere": table(("endpoint", "scenarios", "why"), support_tables.elsewhere()),
+        "notes": table(("note", "what", "source"), support_tables.notes()),
+        "scenarios": table(("scenario", "what is asked, what has to come"), support_tables.scenarios()),
+        "services": table(("preset", "never", "while it thinks", "form"), support_tables.services()),
+    }
 
 
 # -- Markdown ----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """What an upstream was asked, read from the request it got, in the words of `doors.Ask`.
 
-Knows: request bodies of the OpenAI, the Anthropic, the Gemini and the Ollama wire. Must not know: the gateway.
+Knows: request bodies of the OpenAI, the Responses, the Anthropic, the Gemini and the Ollama wire. Must not know: the
+gateway.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from doors import Ask
+from fakes.gemini_wire import PLACEHOLDER
 from fakes.script import Seen
 
 
 @dataclass
 class Said:
-    """One message. `answers`: position of the call that a result answers, counted over the whole conversation."""
+    """One message. `answers`: position of the call that a result answers, counted over the whole conversation.
+    `sealed`: its thoughts came back in the form that only the service reads, beside their text or without it."""
 
     role: str
     text: str = ""
@@ -23,6 +26,7 @@ class Said:
     calls: list[tuple[str, Any]] = field(default_factory=list)
     thinking: str = ""
     answers: int | None = None
+    sealed: bool = False
 
 
 @dataclass
@@ -92,6 +96,50 @@ def asked_openai(seen: Seen) -> Asked:
     )
 
 
+FEWEST = 16  # tokens of an answer that the Responses API can be limited to
+
+
+def asked_responses(seen: Seen) -> Asked:
+    """A Responses request. Reasoning, calls and words of one turn of the model are items of their own."""
+    body = seen.json
+    turns = [Said("system", body["instructions"])] if body.get("instructions") else []
+    ids: list[str] = []
+    for item in body["input"]:
+        kind = item.get("type", "message")
+        if kind == "function_call_output":
+            turns.append(Said("tool", item["output"], answers=ids.index(item["call_id"])))
+            continue
+        role = item["role"] if kind == "message" else "assistant"
+        if not (turns and turns[-1].role == role == "assistant"):
+            turns.append(Said(role))
+        said = turns[-1]
+        if kind == "function_call":
+            ids.append(item["call_id"])
+            said.calls.append((item["name"], json.loads(item["arguments"])))
+        elif kind == "reasoning":
+            said.thinking += "".join(part["text"] for part in item["summary"])
+            said.sealed = bool(item["encrypted_content"])
+        else:
+            content = item["content"]
+            for part in [{"type": "input_text", "text": content}] if isinstance(content, str) else content:
+                if part["type"] == "input_image":
+                    said.images.append(part["image_url"].removeprefix("data:image/png;base64,"))
+                else:
+                    said.text += part["text"]
+    assert len(set(ids)) == len(ids), "two calls with one id"
+    shape = (body.get("text") or {}).get("format") or {}
+    effort = (body.get("reasoning") or {}).get("effort")
+    return Asked(
+        turns,
+        [tool["name"] for tool in body.get("tools") or []],
+        "json" if shape.get("type") == "json_object" else shape.get("schema"),
+        [],
+        body.get("max_output_tokens"),
+        False if effort == "none" else effort,
+        ("message.output_text.logprobs" in body.get("include", ()), body.get("top_logprobs") or 0),
+    )
+
+
 UNASKED = 4096  # the limit that a wire which demands one gets for a model nobody knows (providers.md 2.4)
 
 
@@ -116,6 +164,7 @@ def asked_anthropic(seen: Seen) -> Asked:
                 said.images.append(part["source"].get("data") or part["source"]["url"])
             elif part["type"] == "thinking":
                 said.thinking += part["thinking"]
+                said.sealed = bool(part["signature"])
             else:
                 said.text += part["text"]
         if said != Said(said.role):
@@ -159,6 +208,7 @@ def asked_gemini(seen: Seen) -> Asked:
             elif "functionCall" in part:
                 ids.append(part["functionCall"]["id"])
                 said.calls.append((part["functionCall"]["name"], part["functionCall"]["args"]))
+                said.sealed = said.sealed or part.get("thoughtSignature") not in (None, PLACEHOLDER)
             elif "inlineData" in part:
                 said.images.append(part["inlineData"]["data"])
             elif part.get("thought"):

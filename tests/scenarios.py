@@ -61,13 +61,17 @@ class Expect:
 
 @dataclass(frozen=True)
 class Scenario:
-    """`echo`: what the built-in echo model answers instead, None where it has no such answer."""
+    """`echo`: what the built-in echo model answers instead, None where it has no such answer. `first`: what the
+    upstream has answered before, where the conversation is had from its first turn on. `unstopped`: what it says when
+    its wire has no stop strings."""
 
     name: str
     ask: Ask
     script: Script
     expect: Expect
     echo: Expect | None = None
+    first: Script | None = None
+    unstopped: Script | None = None
 
 
 def user(text: str, **more: Any) -> Ask:
@@ -103,6 +107,17 @@ def tool_turns(calls: tuple[Call, ...], told: str, order: tuple[int, ...]) -> As
         tools=(WEATHER, TIME),
     )
 
+
+# A question, the thought that led to a call, and the call's result.
+THOUGHTFUL = Ask(
+    (
+        Turn("user", "Weather in Oslo?"),
+        Turn("assistant", thinking="I must look.", calls=CALLS[:1]),
+        Turn("tool", "3 degrees", answers=0),
+    ),
+    tools=(WEATHER,),
+    think=True,
+)
 
 SCENARIOS = (
     Scenario(
@@ -215,15 +230,15 @@ SCENARIOS = (
     ),
     Scenario(
         "thinking-with-tools",
-        Ask(
-            (
-                Turn("user", "Weather in Oslo?"),
-                Turn("assistant", thinking="I must look.", calls=CALLS[:1]),
-                Turn("tool", "3 degrees", answers=0),
-            ),
-            tools=(WEATHER,),
-            think=True,
-        ),
+        THOUGHTFUL,
+        Script(thinking=("It is ", "cold."), text=("3 ", "degrees.")),
+        Expect("3 degrees.", thinking="It is cold."),
+        echo=echo("3 degrees", thinking="The tool said: 3 degrees"),
+        first=Script(thinking=("I must ", "look."), calls=CALLS[:1]),
+    ),
+    Scenario(
+        "foreign-thoughts",
+        THOUGHTFUL,
         Script(thinking=("It is ", "cold."), text=("3 ", "degrees.")),
         Expect("3 degrees.", thinking="It is cold."),
         echo=echo("3 degrees", thinking="The tool said: 3 degrees"),
@@ -248,6 +263,7 @@ SCENARIOS = (
         Script(text=("one two ", "three ")),
         Expect("one two three "),
         echo=echo("Count to "),
+        unstopped=Script(text=("one two ", "three E", "ND fo", "ur five")),
     ),
     Scenario(
         "length",
@@ -310,7 +326,8 @@ SCENARIOS = (
         404,
         error_code="model_not_found",
     ),
-    refused("status-429", 429, "Rate limit reached.", "Rate limit reached.", 429, headers=(("retry-after", "7"),)),
+    # Half a minute is too long to be waited for: the client is told.
+    refused("status-429", 429, "Rate limit reached.", "Rate limit reached.", 429, headers=(("retry-after", "30"),)),
     refused("status-500", 500, "It broke.", "It broke.", 502),
     refused("status-529", 529, "Overloaded.", "Overloaded.", 503),
     Scenario(
