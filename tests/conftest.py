@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 
+import evidence
 import pytest
 from fakes.ollama_wire import FakeOllama
 from fakes.openai_wire import FakeOpenAI
-from gateway import Gateway, running
+from gateway import Gateway, hardly_any_pause, running
 from recordings import FOLDER
 
 Start = Callable[..., AbstractAsyncContextManager[Gateway]]
@@ -18,11 +19,19 @@ Start = Callable[..., AbstractAsyncContextManager[Gateway]]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require-recordings", action="store_true", help="fail where the recorded traffic is not there")
+    parser.addoption("--write-evidence", action="store_true", help="keep the outcomes of faults in docs/evidence")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--require-recordings") and not FOLDER.is_dir():
         raise pytest.UsageError(f"no recordings at {FOLDER}")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if session.config.getoption("--write-evidence"):
+        if exitstatus != pytest.ExitCode.OK:
+            raise pytest.UsageError("no evidence is written of tests that fail")
+        evidence.write()
 
 
 @pytest.fixture
@@ -41,6 +50,13 @@ async def fake_ollama() -> AsyncIterator[FakeOllama]:
 def gateway_of(tmp_path: Path) -> Start:
     """`async with gateway_of(config, environment) as gateway`: a gateway for this test alone."""
     return partial(running, tmp_path)
+
+
+@pytest.fixture
+def no_pause() -> Iterator[None]:
+    """See gateway.hardly_any_pause."""
+    with hardly_any_pause():
+        yield
 
 
 @pytest.fixture(autouse=True)

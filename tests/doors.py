@@ -94,7 +94,12 @@ async def ask_door(
     async with session.post(base + door.path, json=body) as response:
         heard = Heard(response.status, {k.lower(): v for k, v in response.headers.items()})
         heard.raw, heard.cut = await drain(response)
-    return door.read(heard, body.get("model") if echoed is None else echoed, stream)
+    if echoed is None:
+        # Where another target had to take over, the answer names it (product.md 5, row 16).
+        target = heard.headers.get("x-bridge-target", "")
+        took_over = target and json.dumps(target).encode() in heard.raw
+        echoed = target if took_over else body.get("model")
+    return door.read(heard, echoed, stream)
 
 
 async def drain(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:

@@ -6,11 +6,12 @@ Knows: how one is started and stopped, and the configuration keys tests need. Mu
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import aiohttp
 import yaml
@@ -24,10 +25,12 @@ CAPABLE = ["completion", "tools", "vision", "thinking"]
 
 @dataclass
 class Gateway:
-    """A running one. `http` is a bare client of it, without time-outs or retries."""
+    """A running one. `http` is a bare client of it, without time-outs or retries. `running`: the gateway itself, where
+    it lives in the test's own loop."""
 
     url: str
     http: aiohttp.ClientSession
+    running: Any = None
 
     async def ask(self, door: Door, ask: Ask, model: str, stream: bool, **more: Any) -> Heard:
         """One request through `door`; `more` are further keys of its body."""
@@ -51,9 +54,23 @@ async def running(
     try:
         timeout = aiohttp.ClientTimeout(total=None)
         async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as http:
-            yield Gateway(started.url, http)
+            yield Gateway(started.url, http, started)
     finally:
         await started.stop()
+
+
+NO_BREAKERS = {"base": 0, "max": 0}  # backoff: no failure shuts anybody off for what follows
+PAUSE = 0.003  # seconds
+
+
+@contextmanager
+def hardly_any_pause() -> Iterator[None]:
+    """What may be asked again is asked again at once, unless a provider said when: pauses of our own (policy/retries)
+    are cut to PAUSE. How often and how many in any 3 s stays as it is."""
+    from ollama_bridge.policy import retries
+
+    with mock.patch.multiple(retries, THROTTLE_PAUSE=PAUSE, FAILURE_PAUSE=PAUSE):
+        yield
 
 
 # The least a client can ask at each endpoint that reaches a provider.

@@ -180,6 +180,34 @@ BODIES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 
+BODIES |= {
+    name: (
+        path,
+        {
+            "messages": [
+                {"role": "system", "content": "Be short."},
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "text", "text": "Look."},
+                        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}},
+                    ],
+                },
+                {"role": "assistant", "content": "Dark."},
+                {"role": "user", "content": "And now?"},
+            ],
+            "model": "m",
+            "provider": None,
+            "task": "chat",
+            "privacy_mode": "flexible",
+            "temperature": 0.5,
+            "max_tokens": 9,
+        },
+    )
+    for name, path in (("plain", "/chat"), ("plain-stream", "/v1/chat/stream"))
+}
+PLAIN = ("/chat", "/v1/chat", "/stream", "/v1/chat/stream")
+
 # What a value is replaced by, as JSON text.
 WRONG: dict[str, bytes] = {
     "null": b"null",
@@ -278,7 +306,7 @@ def judge(request: Request, answer: Answer) -> None:
     if request.method == "HEAD" or answer.status in (204, 301, 307, 403):
         return
     if answer.status < 400:
-        if path.startswith(("/api/", "/v1/")):
+        if path.startswith(("/api/", "/v1/")) or path in PLAIN:
             assert b'"error"' not in answer.body.partition(b'"error"')[0] + _errors(answer, kind), where
         return
     if kind.startswith("text/plain"):
@@ -288,12 +316,12 @@ def judge(request: Request, answer: Answer) -> None:
     assert kind.startswith("application/json"), where
     said = json.loads(answer.body)
     if isinstance(said["error"], dict):
-        assert path.startswith("/v1/"), where
+        assert path.startswith("/v1/") and path not in PLAIN, where
         assert list(said) == ["error"] and list(said["error"]) == ["message", "type", "param", "code"], where
         words = said["error"]["message"]
     else:  # a body that could not be inflated is refused natively at both doors
         assert list(said) == ["error"], where
-        assert not path.startswith("/v1/") or "zstd" in str(request.headers), where
+        assert not path.startswith("/v1/") or path in PLAIN or "zstd" in str(request.headers), where
         words = said["error"]
     assert isinstance(words, str) and words and "Traceback" not in words, where
 

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "ollama_bridge"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-SDKS = {"openai", "anthropic", "google", "huggingface_hub", "httpx2", "httpx", "ollamafreeapi"}
+SDKS = {"openai", "anthropic", "google", "huggingface_hub", "httpx2", "httpx", "ollamafreeapi", "genai_prices"}
 # The one file that may import each SDK; httpx2 is the wire type they share.
 SDK_HOME = {
     "openai": {"providers/openai.py"},
@@ -17,6 +17,7 @@ SDK_HOME = {
     "google": {"providers/google.py"},
     "huggingface_hub": {"providers/huggingface.py"},
     "ollamafreeapi": {"providers/ollamafree.py"},
+    "genai_prices": {"price_reader.py"},
     "httpx2": {
         "providers/google.py",
         "providers/huggingface.py",
@@ -27,11 +28,14 @@ SDK_HOME = {
 
 # What each layer may import of the package, by path prefix; the first that fits a module holds. "" is every module.
 BOTTOM = ("errors", "values", "events", "framing", "names")
+CONFIGURABLE = ("providers.base", "providers.presets", "providers.addresses", "providers.sdks")
 ALLOWED: list[tuple[str, tuple[str, ...]]] = [
     ("app", ("",)),
+    ("engine", ("",)),
     ("cli", ("",)),
+    ("explain", ("",)),
     ("__main__", ("cli",)),
-    ("screen", ("config", "__version__")),
+    ("screen", ("config", "explain", "__version__")),
     ("errors", ()),
     ("names", ()),
     ("values", ("errors",)),
@@ -39,17 +43,24 @@ ALLOWED: list[tuple[str, tuple[str, ...]]] = [
     ("framing", ()),
     ("logs", ()),
     ("collector", ()),
+    ("pulse", ()),
     ("workers", ()),
     ("fetch", ("errors", "values", "providers.addresses")),
     ("capture", ("providers.base",)),
+    ("reload", ("config", "policy.ports")),
+    ("shelf", ("providers.base",)),
+    ("price_reader", ()),
+    ("pricebook", ("price_reader", "providers.base")),
+    ("endings", ("config", "policy", "providers.base", "shelf")),
+    ("limiting", ("config", "policy", "store")),
     ("discovery", ("errors", "policy", "providers.base")),
-    ("config", ("config", "dialects.base", "providers.base", "providers.presets", "providers.addresses")),
+    ("config", ("config", "names", "dialects.base", *CONFIGURABLE)),
     ("dialects", (*BOTTOM, "dialects")),
     ("providers", ("errors", "framing", "dialects.base", "providers", "collector")),
     ("store", ("errors", "store")),
     ("policy", (*BOTTOM, "dialects.base", "providers.base", "policy")),
     ("library", (*BOTTOM, "dialects", "policy", "library")),
-    ("web", (*BOTTOM, "dialects", "policy", "library", "web")),
+    ("web", (*BOTTOM, "__version__", "dialects", "policy", "library", "web")),
 ]
 CODEC_LINES, MODULE_LINES = 600, 400
 

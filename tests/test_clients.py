@@ -46,6 +46,7 @@ class World:
 async def module_world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     async with FakeOpenAI() as upstream:
         config = {
+            "backoff": {"base": 0},  # nobody rests: the tests share one gateway
             "providers": {"provider": openai_provider(upstream.url), "echo": {"kind": "echo"}},
             "models": {
                 "lab": alias("provider", "up", context_length=8192),

@@ -35,6 +35,7 @@ from ollama_bridge.cli import cli
 from ollama_bridge.config import load
 from ollama_bridge.config.schema import UNSUPPORTED_SECTIONS, File
 from ollama_bridge.errors import Scope
+from ollama_bridge.policy import tasks
 from ollama_bridge.policy.metrics import Metrics
 from ollama_bridge.web import routes
 from ollama_bridge.web.ports import Services, WebSettings
@@ -152,7 +153,7 @@ def test_the_variables_shown_exist() -> None:
 
 def route_table() -> list[routes.Route]:
     """The routes alone: nothing behind them is asked."""
-    return routes.table(cast(Services, None), WebSettings())
+    return routes.table(cast(Services, None), WebSettings(), lambda: True)
 
 
 def endpoints(wanted: Callable[[routes.Route], bool]) -> set[str]:
@@ -171,9 +172,10 @@ def is_built(route: routes.Route) -> bool:
             lambda route: is_built(route) and route.path.startswith(("/api/", "/")) and route.door == "ollama",
         ),
         ("OpenAI's", lambda route: is_built(route) and route.door == "openai"),
+        ("Plain doors", lambda route: route.door == "plain"),
         ("Not in this version", lambda route: not is_built(route)),
     ],
-    ids=["ollama", "openai", "not-built"],
+    ids=["ollama", "openai", "plain", "not-built"],
 )
 def test_every_endpoint_is_documented_and_no_other(heading: str, wanted: Callable[[routes.Route], bool]) -> None:
     api = text_of(DOCS / "api.md")
@@ -212,8 +214,9 @@ def literals(pattern: str) -> set[str]:
 def test_every_bridge_header_is_documented_and_no_other() -> None:
     in_code = literals(r"^X-Bridge-[A-Za-z-]+$")
     assert len(in_code) > 5
-    table = rows(text_of(DOCS / "api.md"), "Answer headers")
-    assert {name for cells in table for name in quoted(cells[0]) if name.startswith("X-Bridge")} == in_code
+    headings = ("Request headers", "Answer headers")
+    tables = [row for heading in headings for row in rows(text_of(DOCS / "api.md"), heading)]
+    assert {name for cells in tables for name in quoted(cells[0]) if name.startswith("X-Bridge")} == in_code
     anywhere = {name for page in PAGES for name in re.findall(r"X-Bridge-[A-Z][A-Za-z-]*\w", text_of(page))}
     assert anywhere == in_code
 
@@ -223,6 +226,7 @@ def test_every_request_header_that_is_read_is_documented_and_no_other() -> None:
     for path in (ROOT / "ollama_bridge" / "web").glob("*.py"):
         read |= set(re.findall(r'headers(?:\.get\(|\[)"([A-Z][\w-]*)"', text_of(path)))
     assert len(read) > 5
+    read |= {tasks.PRIVACY_HEADER, tasks.TASK_HEADER, tasks.EXPLAIN_HEADER}
     table = rows(text_of(DOCS / "api.md"), "Request headers")
     assert {name for cells in table for name in quoted(cells[0])} == read
 

@@ -314,9 +314,9 @@ PLANTED = (CrashingDecode, CrashingWriter, CrashingCheck)
 def test_a_crash_in_a_handler_is_caught(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, planted: type[OllamaDialect]
 ) -> None:
-    from ollama_bridge import app
+    from ollama_bridge import engine
 
-    monkeypatch.setattr(app, "DIALECTS", (planted(), *app.DIALECTS[1:]))
+    monkeypatch.setattr(engine, "DIALECTS", (planted(), *engine.DIALECTS[1:]))
     body = json.dumps({"model": "wire", "messages": [{"role": "user", "content": "password: swordfish"}]}).encode()
     with laboratory(tmp_path_factory.mktemp("planted")) as lab:
         with pytest.raises(AssertionError, match="handler failed: Crash") as caught:

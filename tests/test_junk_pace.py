@@ -20,9 +20,10 @@ from gateway import Gateway, alias, ollama_provider, openai_provider, running
 from golden import answer_of
 from junk import Request, judge
 from lab import GUARD, Lab, laboratory, paced
-from watch import resident, watching
+from watch import resident, until, watching
 
 MB = 1024 * 1024
+TRIES = 2  # what a provider answers wrongly is asked for once more
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +277,7 @@ async def test_streams_without_end(tmp_path: Path, what: str, door: str) -> None
         assert response.status in (200, 502)
         assert words.encode() in heard and b"provider" in heard
         await upstream.cut.wait()
-        assert upstream.sent < 90 * MB
+        assert upstream.sent < TRIES * 90 * MB
     assert others.peak < 200 * MB
     assert others.slowest < 5.0
 
@@ -330,7 +331,7 @@ async def test_answers_without_measure(tmp_path: Path, what: str, model: str, st
         assert response.status == (400 if "refusal" in what else 502), heard
         assert list(json.loads(heard)) == ["error"]
         assert len(heard) < 4 * MB
-        assert upstream.sent < limit
+        assert upstream.sent < TRIES * limit
     assert others.peak < 250 * MB
     assert others.slowest < 5.0
 
@@ -359,12 +360,6 @@ async def leave_unread(gateway: Gateway, path: str, model: str, stream: bool) ->
         b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (path.encode(), len(body)) + body
     )
     return writer
-
-
-async def until(true: Callable[[], bool]) -> None:
-    """The kernel's buffers fill up without telling anybody: one has to look."""
-    while not true():  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("door", [NATIVE, V1])

@@ -39,8 +39,8 @@ Output = pytest.CaptureFixture[str]
 
 
 def config_of(lab: FakeOpenAI, box: FakeOllama | None = None, **more: Any) -> dict[str, Any]:
-    """`it` at an OpenAI-wire provider, `boxed` at a real Ollama, `two` at a provider that is not there and then at the
-    first."""
+    """`it` at an OpenAI-wire provider, `boxed` at a real Ollama, `two` at a provider that is not there (asked twice)
+    and then at the first. Nobody rests after failures."""
     words = ["completion", "tools", "vision", "thinking", "embedding"]
     providers = {"lab": openai_provider(lab.url, headers={"X-Team": HEADER_KEY}), "nobody": openai_provider(NOBODY)}
     models: dict[str, Any] = {
@@ -50,7 +50,7 @@ def config_of(lab: FakeOpenAI, box: FakeOllama | None = None, **more: Any) -> di
     if box is not None:
         providers["box"] = ollama_provider(box.url)
         models["boxed"] = alias("box", "up", capabilities=words)
-    return {"providers": {**providers, "echo": {"kind": "echo"}}, "models": models, **more}
+    return {"providers": {**providers, "echo": {"kind": "echo"}}, "models": models, "backoff": {"base": 0}, **more}
 
 
 def logged(output: Output) -> list[dict[str, Any]]:
@@ -88,7 +88,7 @@ async def test_a_request_id_goes_in_out_and_into_the_log(
     made = [first["X-Request-ID"], second["X-Request-ID"]]
     assert len(set(made)) == 2 and all(len(one) >= 16 for one in made)
     ids = [line.get("request_id") for line in logged(capfd) if line["message"] in ("attempt", "refused")]
-    assert ids == ["trace-it", "trace-two", "trace-two", "trace-unknown", *made]
+    assert ids == ["trace-it", *["trace-two"] * 3, "trace-unknown", *made]
 
 
 async def test_an_attempt_is_one_line(gateway_of: Start, fake_openai: FakeOpenAI, capfd: Output) -> None:
@@ -99,7 +99,8 @@ async def test_an_attempt_is_one_line(gateway_of: Start, fake_openai: FakeOpenAI
     wanted = ("path", "provider", "model", "target", "attempt", "outcome", "prompt_tokens", "completion_tokens")
     assert [[line[name] for name in wanted] for line in lines] == [
         ["/api/chat", "nobody", "two", "nobody/up", 1, "provider", None, None],
-        ["/api/chat", "lab", "two", "lab/up", 2, "ok", 11, 7],
+        ["/api/chat", "nobody", "two", "nobody/up", 2, "provider", None, None],
+        ["/api/chat", "lab", "two", "lab/up", 3, "ok", 11, 7],
     ]
     assert all(line["level"] == "info" and line["seconds"] >= 0 for line in lines)
 
@@ -141,7 +142,7 @@ async def test_a_lesson_is_logged_once(gateway_of: Start, fake_openai: FakeOpenA
     assert (line["level"], line["provider"], line["model"]) == ("warning", "lab", "up")
 
 
-@pytest.mark.parametrize(("level", "expected"), [("info", 2), ("warning", 1), ("error", 0)])
+@pytest.mark.parametrize(("level", "expected"), [("info", 3), ("warning", 1), ("error", 0)])
 async def test_the_log_level_is_the_configured_one(
     gateway_of: Start, fake_openai: FakeOpenAI, capfd: Output, level: str, expected: int
 ) -> None:
@@ -267,7 +268,7 @@ async def test_metrics_count_what_happened(gateway_of: Start, fake_openai: FakeO
         await gateway.ask(V1, ASK, "two", True)
         await gateway.ask(CHAT, ASK, "unknown", True)
         await gateway.ask(CHAT, ASK, "it", False, options={"top_k": 5, "mirostat": 2})
-        fake_openai.play("up", Script(status=429, error="Slow."))
+        fake_openai.play("up", Script(status=429, error="Slow.", headers={"Retry-After": "60"}))
         await gateway.ask(GENERATE, ASK, "it", True)
         fake_openai.play("up", Script(status=400, error="Odd."))
         await gateway.ask(V1, ASK, "it", False)
@@ -293,7 +294,7 @@ async def test_metrics_count_what_happened(gateway_of: Start, fake_openai: FakeO
         'provider_failures_total{provider="lab",reason="throttle"}': 1,
         'provider_failures_total{provider="lab",reason="caller"}': 1,
         'provider_failures_total{provider="lab",reason="provider"}': 1,
-        'provider_failures_total{provider="nobody",reason="provider"}': 1,
+        'provider_failures_total{provider="nobody",reason="provider"}': 2,
         'fallbacks_total{provider="nobody"}': 1,
         "active_streams": 0,
         'time_to_first_token_seconds_count{provider="lab"}': 3,
@@ -415,11 +416,11 @@ async def test_the_capture_numbers_the_attempts(gateway_of: Start, fake_openai: 
     names = {path.name for path in folder.iterdir()}
     (base,) = {name.removesuffix(".in") for name in names if name.endswith("id.in")}
     assert "/" not in base
-    assert names == {f"{base}.in", f"{base}.1.sent", f"{base}.2.sent", f"{base}.2.received",
+    assert names == {f"{base}.in", f"{base}.1.sent", f"{base}.2.sent", f"{base}.3.sent", f"{base}.3.received",
                      "embed.in", "embed.1.sent", "embed.1.received"}  # fmt: skip
-    sent = (folder / f"{base}.2.sent").read_text()
+    sent = (folder / f"{base}.3.sent").read_text()
     assert sent.count("lab chat\n") == 2, "a repaired request goes out twice"
-    assert "unsupported_parameter" in (folder / f"{base}.2.received").read_text()
+    assert "unsupported_parameter" in (folder / f"{base}.3.received").read_text()
 
 
 def files_below(folder: Path) -> list[Path]:

@@ -23,7 +23,9 @@ from ollama_bridge.web.routes import Route, table
 @pytest.fixture(scope="module")
 def router() -> Router[Route]:
     stubs = Front()
-    return Router(table(Services(stubs.pipeline, stubs.library, {}, stubs.metrics, stubs.log), WebSettings()))
+    return Router(
+        table(Services(stubs.pipeline, stubs.library, {}, stubs.metrics, stubs.log, dict), WebSettings(), lambda: True)
+    )
 
 
 @pytest.mark.parametrize(

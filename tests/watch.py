@@ -12,7 +12,7 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,12 @@ def tasks() -> Counter[str]:
     """What runs in this loop, by the names of the coroutines."""
     running = (task.get_coro() for task in asyncio.all_tasks() if task is not asyncio.current_task())
     return Counter(getattr(coroutine, "__qualname__", repr(coroutine)) for coroutine in running)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """For what tells nobody that it has changed: one has to look."""
+    while not true():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
 
 
 def resident() -> int:
