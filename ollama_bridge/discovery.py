@@ -16,6 +16,7 @@ from typing import Protocol
 from .errors import GatewayError, UpstreamRefused
 from .policy.catalog import Catalog, Model, Target
 from .policy.ports import Log
+from .policy.sources import OWN_MODELS
 from .providers.base import Known, ListedModel, Provider
 
 EVERY = 600.0  # seconds between two looks at a cloud catalogue
@@ -108,12 +109,12 @@ class Discovery:
             await asyncio.sleep(max(0.0, again - clock()))
 
     async def refresh(self, local: bool = False) -> None:
-        """Brings the lists of real Ollamas up to date, waiting PATIENCE seconds at most. One that has been waited for
-        in vain is asked too, but waited for only once it has answered again. `local`: only those on our machines are
-        asked. Never raises."""
+        """Brings the lists of real Ollamas (and the echo) up to date, waiting PATIENCE seconds at most. One that has
+        been waited for in vain is asked too, but waited for only once it has answered again. `local`: only those on our
+        machines are asked. Never raises."""
         now = asyncio.get_running_loop().time()
         ollamas = [
-            one for one in self._providers if one.kind == "ollama" and one.off is None and (one.local or not local)
+            one for one in self._providers if one.kind in OWN_MODELS and one.off is None and (one.local or not local)
         ]
         due = {one.name: self._ask(one) for one in ollamas if now - self._asked.get(one.name, -FRESH) >= FRESH}
         awaited = {name: task for name, task in due.items() if name not in self._mute}
