@@ -54,6 +54,8 @@ def test_table(status: int, wire: WireError, to: int, scope: Scope, words: str) 
         ("This model's maximum context length is 8192 tokens", "context_length_exceeded"),
         ("prompt is too long: 9 > 8", "context_length_exceeded"),
         ("request (610 tokens) exceeds the available context size (256 tokens)", "context_length_exceeded"),
+        ("the input length exceeds the context length", "context_length_exceeded"),
+        ("This model's maximum prompt length is 131072 but the request contains 140000", "context_length_exceeded"),
         ("Your request was rejected as a result of our safety system", "content_filter"),
         ("temperature is odd", None),
     ],

@@ -1,6 +1,8 @@
-"""Ordered targets: who is asked next, when, and what the client is told of it (house rules, section 3).
+"""Ordered targets: who is asked again, who next, and what the client is told of it (house rules, section 3).
 
-Before any content a failure that is not the request's own is the next target's turn; after it nobody else is asked.
+Before any content a failure that is not the request's own is asked once more where that may help, then it is the next
+target's turn; after it nobody else is asked. Who has failed too often rests. Every number here is what the upstreams
+have seen.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from doors import CHAT, GENERATE, V1, Ask, Door, Heard, Turn
 from fakes.ollama_wire import FakeOllama
 from fakes.openai_wire import FakeOpenAI
 from fakes.script import Script, Trouble
-from gateway import NOBODY, alias, ask_least, ollama_provider, openai_provider, warm
+from gateway import NO_BREAKERS, NOBODY, alias, ask_least, ollama_provider, openai_provider, warm
+
+pytestmark = pytest.mark.usefixtures("no_pause")
 
 GUARD = 10.0  # seconds after which a test gives up waiting for what must come
 ASK = Ask((Turn("user", "Hi."),))
@@ -47,6 +51,7 @@ class Two:
                 "nobody": openai_provider(NOBODY),
             },
             "models": {"it": {"targets": list(targets), "capabilities": words}},
+            "backoff": NO_BREAKERS,
             **more,
         }
 
@@ -58,6 +63,7 @@ async def two() -> Any:
         yield world
 
 
+# What may pass is asked once more before the next target is: the second number of each.
 GOING_ON = {
     "500": Script(status=500, error="It broke."),
     "503": Script(status=503, error="Later."),
@@ -70,7 +76,7 @@ GOING_ON = {
     "429": Script(status=429, error="Slow down.", headers={"Retry-After": "20"}),
     "529": Script(status=529, error="Overloaded."),
     "page": Script(status=502, body=b"<html>Bad gateway</html>", content_type="text/html"),
-    "reset": Script(text=("Hel", "lo"), trouble=Trouble.CUT, after=0),
+    "reset": Script(trouble=Trouble.RESET),
 }
 STREAMED = {
     "error-first": Script(text=("Hel", "lo"), trouble=Trouble.ERROR, error="It fell over.", after=0),
@@ -84,14 +90,18 @@ WHOLE = {
 }
 
 
+ONCE = {"401", "402", "403", "404", "429"}  # nothing that passes, or not soon
+
+
 def failures() -> Iterator[object]:
     for name, script in GOING_ON.items():
         for stream in (True, False):
-            yield pytest.param(script, stream, id=f"{name}-{'stream' if stream else 'whole'}")
+            asked = 1 if name in ONCE else 2
+            yield pytest.param(script, stream, asked, id=f"{name}-{'stream' if stream else 'whole'}")
     for name, script in STREAMED.items():
-        yield pytest.param(script, True, id=f"{name}-stream")
+        yield pytest.param(script, True, 2, id=f"{name}-stream")
     for name, script in WHOLE.items():
-        yield pytest.param(script, False, id=f"{name}-whole")
+        yield pytest.param(script, False, 2, id=f"{name}-whole")
 
 
 def answered_by(heard: Heard, target: str, attempts: int) -> None:
@@ -100,15 +110,47 @@ def answered_by(heard: Heard, target: str, attempts: int) -> None:
     assert heard.headers.get("x-bridge-attempts") == (None if attempts == 1 else str(attempts))
 
 
-@pytest.mark.parametrize(("script", "stream"), list(failures()))
+@pytest.mark.parametrize(("script", "stream", "asked"), list(failures()))
 async def test_the_next_target_is_asked_before_any_content(
-    gateway_of: Start, two: Two, script: Script, stream: bool
+    gateway_of: Start, two: Two, script: Script, stream: bool, asked: int
 ) -> None:
     two.a.play("up", script)
     async with gateway_of(two.config("a/up", "b/up")) as gateway:
         for door in DOORS:
-            answered_by(await gateway.ask(door, ASK, "it", stream), "b/up", 2)
-    assert (len(two.a.about("up")), len(two.b.about("up"))) == (3, 3)
+            answered_by(await gateway.ask(door, ASK, "it", stream), "b/up", asked + 1)
+    assert (len(two.a.about("up")), len(two.b.about("up"))) == (3 * asked, 3)
+
+
+PASSING = {
+    "500": Script(status=500, error="It broke."),
+    "503-soon": Script(status=503, error="Later.", headers={"Retry-After": "0.05"}),
+    "429-soon": Script(status=429, error="Slow down.", headers={"Retry-After": "0.05"}),
+    "429": Script(status=429, error="Slow down."),
+    "529": Script(status=529, error="Overloaded."),
+    "reset": Script(trouble=Trouble.RESET),
+    "garbage": Script(raw=b"\x00\x01garbage\n\n"),
+}
+
+
+@both_ways
+@pytest.mark.parametrize("targets", [("a/up",), ("a/up", "b/up")], ids=["alone", "first-of-two"])
+@pytest.mark.parametrize("script", list(PASSING.values()), ids=list(PASSING))
+async def test_what_passes_is_answered_by_the_same_target(
+    gateway_of: Start, two: Two, script: Script, targets: tuple[str, ...], stream: bool
+) -> None:
+    async with gateway_of(two.config(*targets)) as gateway:
+        for door in DOORS:
+            two.a.play("up", script, SAID)
+            answered_by(await gateway.ask(door, ASK, "it", stream), "a/up", 2)
+    assert (len(two.a.about("up")), len(two.b.about("up"))) == (6, 0)
+
+
+async def test_a_time_to_wait_is_waited_for(gateway_of: Start, two: Two) -> None:
+    two.a.play("up", Script(status=429, error="Slow down.", headers={"Retry-After": "1"}), SAID)
+    async with gateway_of(two.config("a/up", "b/up")) as gateway:
+        began = asyncio.get_running_loop().time()
+        answered_by(await gateway.ask(CHAT, ASK, "it", True), "a/up", 2)
+        assert 1.0 <= asyncio.get_running_loop().time() - began < 2.5
 
 
 @both_ways
@@ -124,24 +166,24 @@ async def test_the_next_target_may_speak_another_wire(
         spoken: Any = door
         heard = await gateway.ask(spoken, ASK, "it", stream)
     assert heard.status == 200 and heard.text == ("Hi." if second == "echo" else "Hello")
-    assert heard.headers["x-bridge-target"] == names[1] and heard.headers["x-bridge-attempts"] == "2"
+    assert heard.headers["x-bridge-target"] == names[1] and heard.headers["x-bridge-attempts"] == "3"
+    assert len(two.upstreams[first].about("up")) == 2
 
 
 @both_ways
-async def test_who_is_not_there_and_who_is_silent_is_passed_over(gateway_of: Start, two: Two, stream: bool) -> None:
-    two.a.play("warm", Script(text=("warm",)))
-    two.a.play("up", Script(text=("Hello",), hold=asyncio.Event()))
-    config = two.config("nobody/up", "groq/up", "a/up", "b/up")
-    limit = {"first_byte": "200ms"} if stream else {"total": "200ms"}
-    config["models"]["it"]["timeouts"] = {}
-    config["providers"]["a"]["timeouts"] = limit
+@pytest.mark.parametrize(("missing", "attempts"), [("a/up", 2), ("nobody/up", 3)], ids=["silent", "refused"])
+async def test_who_is_not_there_and_who_is_silent_is_passed_over(
+    gateway_of: Start, two: Two, missing: str, attempts: int, stream: bool
+) -> None:
+    two.a.play("up", Script(trouble=Trouble.SILENT))
+    config = two.config("groq/up", missing, "b/up")
+    config["providers"]["a"]["timeouts"] = {"first_byte": "200ms"} if stream else {"total": "200ms"}
     async with gateway_of(config) as gateway:
         await warm(gateway, two.b, "b")
         heard = await gateway.ask(CHAT, ASK, "it", stream)
-        assert heard.status == 200 and heard.text == "Hello"
-        assert heard.headers["x-bridge-target"] == "b/up"
-        assert heard.headers["x-bridge-attempts"] == "3", "a provider that is off is not asked at all"
-        assert len(two.a.about("up")) == 1
+    answered_by(heard, "b/up", attempts)  # a provider that is off is not asked at all
+    assert len(two.a.about("up")) == (missing == "a/up"), "the silent target was asked again"
+    assert len(two.b.about("up")) == 1
 
 
 CALLERS = {
@@ -192,12 +234,125 @@ async def test_the_last_error_stands_when_nobody_answers(gateway_of: Start, two:
             assert (heard.headers["x-bridge-target"], heard.headers["x-bridge-attempts"]) == ("b/up", "2")
 
 
-async def test_a_single_target_is_asked_once(gateway_of: Start, two: Two) -> None:
-    two.a.play("up", Script(status=500, error="It broke."))
+ALONE = {  # what a target that is alone answers for ever; the status a client sees, how often it is asked
+    "500": (Script(status=500, error="It broke."), 502, 2),
+    "503": (Script(status=503, error="Later."), 503, 2),
+    "503-soon": (Script(status=503, error="Later.", headers={"Retry-After": "0.05"}), 503, 3),
+    "429": (Script(status=429, error="Slow down."), 429, 3),
+    "429-soon": (Script(status=429, error="Slow down.", headers={"Retry-After": "0.05"}), 429, 3),
+    "429-late": (Script(status=429, error="Slow down.", headers={"Retry-After": "20"}), 429, 1),
+    "429-credit": (Script(status=429, error="Pay.", error_code="insufficient_quota"), 502, 1),
+    "529": (Script(status=529, error="Overloaded."), 503, 3),
+    "401": (Script(status=401, error="Who are you?"), 502, 1),
+    "404": (Script(status=404, error="The model `up` does not exist."), 404, 1),
+    "400": (Script(status=400, error="Odd."), 400, 1),
+    "reset": (Script(trouble=Trouble.RESET), 502, 2),
+    "garbage": (Script(raw=b"\x00\x01garbage\n\n"), 502, 2),
+}
+
+
+@both_ways
+@pytest.mark.parametrize(("script", "status", "asked"), list(ALONE.values()), ids=list(ALONE))
+async def test_a_single_target_is_asked_a_few_times_at_most(
+    gateway_of: Start, two: Two, script: Script, status: int, asked: int, stream: bool
+) -> None:
+    two.a.play("up", script)
     async with gateway_of(two.config("a/up")) as gateway:
+        heard = await gateway.ask(CHAT, ASK, "it", stream)
+    assert heard.status == status and heard.error
+    assert heard.headers.get("x-bridge-attempts") == (str(asked) if asked > 1 else None)
+    assert len(two.a.about("up")) == asked
+
+
+async def test_more_than_a_few_attempts_take_their_time(gateway_of: Start, two: Two) -> None:
+    """Three in 3 s, over all targets together."""
+    for upstream in (two.a, two.b):
+        upstream.play("up", Script(status=503, error="Later."))
+    async with gateway_of(two.config("a/up", "b/up")) as gateway:
+        began = asyncio.get_running_loop().time()
         heard = await gateway.ask(CHAT, ASK, "it", True)
-        assert heard.status == 502 and "x-bridge-attempts" not in heard.headers
-    assert len(two.a.about("up")) == 1
+        assert 3.0 <= asyncio.get_running_loop().time() - began < 5.0
+    assert (heard.status, heard.error) == (503, "provider 'b' failed (503): Later.")
+    assert (heard.headers["x-bridge-target"], heard.headers["x-bridge-attempts"]) == ("b/up", "4")
+    assert (len(two.a.about("up")), len(two.b.about("up"))) == (2, 2)
+
+
+# -- who rests -------------------------------------------------------------------------------------------------------
+RESTING = {"base": "60s", "max": "300s"}
+RESTS = {  # a failure; how many requests it takes until the target rests; what is said then, with which status
+    "500": (Script(status=500, error="It broke."), 3, 503, "'a/up' has failed several times in a row"),
+    "silent": (Script(trouble=Trouble.SILENT), 3, 503, "'a/up' has failed several times in a row"),
+    "reset": (Script(trouble=Trouble.RESET), 3, 503, "'a/up' has failed several times in a row"),
+    "midway": (Script(text=("Hel", "lo"), trouble=Trouble.CUT), 3, 503, "'a/up' has failed several times in a row"),
+    "429": (Script(status=429, error="Slow down."), 1, 429, "'a/up' has had too many requests"),
+    "529": (Script(status=529, error="Overloaded."), 1, 429, "'a/up' has had too many requests"),
+    "401": (Script(status=401, error="Who?"), 3, 502, "provider 'a' has refused our key or account"),
+    "404": (Script(status=404, error="The model `up` does not exist."), 3, 404, "model 'it' not found"),
+}
+
+
+def resting(two: Two, *targets: str) -> dict[str, Any]:
+    config = two.config(*targets, backoff=RESTING)
+    config["providers"]["a"]["timeouts"] = {"first_byte": "300ms"}
+    return config
+
+
+def told(heard: Heard) -> str:
+    return heard.headers.get("x-bridge-reason") or heard.error or ""
+
+
+@pytest.mark.parametrize(("script", "until", "status", "words"), list(RESTS.values()), ids=list(RESTS))
+async def test_who_fails_too_often_rests_and_its_clients_are_told(
+    gateway_of: Start, two: Two, script: Script, until: int, status: int, words: str
+) -> None:
+    async with gateway_of(resting(two, "a/up")) as gateway:
+        await warm(gateway, two.a, "a")
+        two.a.play("up", script)
+        for _ in range(until):
+            assert "asked again" not in told(await gateway.ask(CHAT, ASK, "it", True))
+        asked = len(two.a.about("up"))
+        for door in DOORS:
+            heard = await gateway.ask(door, ASK, "it", True)
+            assert heard.status == status and (heard.error or "").startswith(words)
+            assert 55 <= int(told(heard).rpartition("it is asked again in ")[2].removesuffix(" s")) <= 60
+            if status != 404:
+                assert heard.headers["retry-after"] in told(heard)
+        assert len(two.a.about("up")) == asked
+
+
+@pytest.mark.parametrize(("script", "until"), [row[:2] for row in RESTS.values()], ids=list(RESTS))
+async def test_while_one_rests_the_next_is_asked_first(gateway_of: Start, two: Two, script: Script, until: int) -> None:
+    async with gateway_of(resting(two, "a/up", "b/up")) as gateway:
+        await warm(gateway, two.a, "a")
+        two.a.play("up", script)
+        for _ in range(until):
+            await gateway.ask(CHAT, ASK, "it", True)
+        asked = len(two.a.about("up"))
+        for door in DOORS:
+            answered_by(await gateway.ask(door, ASK, "it", True), "b/up", 1)
+        assert len(two.a.about("up")) == asked
+
+
+async def test_a_mistake_of_the_client_makes_nobody_rest(gateway_of: Start, two: Two) -> None:
+    two.a.play("up", Script(status=400, error="Odd."))
+    async with gateway_of(resting(two, "a/up", "b/up")) as gateway:
+        for _ in range(5):
+            assert (await gateway.ask(CHAT, ASK, "it", True)).status == 400
+    assert (len(two.a.about("up")), len(two.b.about("up"))) == (5, 0)
+
+
+async def test_a_key_that_is_refused_shuts_all_its_models(gateway_of: Start, two: Two) -> None:
+    config = resting(two, "a/up")
+    config["models"]["other"] = alias("a", "other")
+    async with gateway_of(config) as gateway:
+        two.a.play("up", Script(status=401, error="Who?"))
+        two.a.play("other", SAID)
+        for _ in range(3):
+            await gateway.ask(CHAT, ASK, "it", True)
+        heard = await gateway.ask(CHAT, ASK, "other", True)
+        assert heard.status == 502 and heard.error is not None
+        assert heard.error.startswith("provider 'a' has refused our key or account")
+        assert two.a.about("other") == []
 
 
 @pytest.mark.parametrize("identity", [{}, {"x-request-id": "b-1"}], ids=["without-id", "with-id"])
@@ -226,7 +381,7 @@ async def test_embeddings_have_a_next_target_too(gateway_of: Start, two: Two, pa
     async with gateway_of(two.config("a/up", "b/up")) as gateway:
         status, words, headers = await ask_least(gateway, path, "it")
         assert status == 200, words
-        assert (headers["X-Bridge-Target"], headers["X-Bridge-Attempts"]) == ("b/up", "2")
+        assert (headers["X-Bridge-Target"], headers["X-Bridge-Attempts"]) == ("b/up", "3")
 
 
 @every_door
@@ -241,7 +396,8 @@ async def test_fallback_is_possible_after_a_heart_beat(gateway_of: Start, two: T
             release.set()
             heard = Heard(response.status, {k.lower(): v for k, v in response.headers.items()})
             heard.raw = beats + await asyncio.wait_for(response.content.read(), GUARD)
-        heard = door.read(heard, "it", True)
+        heard = door.read(heard, "b/up", True)
+    assert "x-bridge-target" not in heard.headers, "nobody could know then who would answer"
     assert beats.strip(b" ") == b"" or beats.startswith(b":")
     assert (heard.status, heard.text, heard.error, heard.finished) == (200, "Hello", None, True)
 

@@ -1,12 +1,12 @@
 """What goes wrong behind a single target, and what the client sees (product.md 5, rows 6, 8-11 and 17).
 
-Every fault is played by a fake upstream and seen through a door. Limits are configured short; nothing here sleeps.
+Every fault is played by a fake upstream and seen through a door; `asked` says how often that upstream was asked for it.
+Limits are configured short; nothing here sleeps.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -18,7 +18,10 @@ from conftest import Start
 from doors import CHAT, GENERATE, V1, Ask, Door, Heard, Turn
 from fakes.openai_wire import KEY
 from fakes.script import Script, Trouble, Upstream
+from fault_world import leave
 from gateway import Gateway, alias, ollama_provider, openai_provider, warm
+
+pytestmark = pytest.mark.usefixtures("no_pause")
 
 ASK = Ask((Turn("user", "Count."),))
 TEXT = ("one ", "two ", "three")
@@ -44,6 +47,10 @@ class Bench:
 
     gateway: Gateway
     upstream: Upstream
+
+    @property
+    def asked(self) -> int:
+        return len(self.upstream.about("up-it"))
 
     async def ask(self, door: Door, script: Script, stream: bool = True) -> Heard:
         self.upstream.play("up-it", script)
@@ -95,7 +102,7 @@ async def test_silent_upstream_is_given_up(bench: Setup, door: Door, kind: str) 
         assert heard.status == 504
         assert heard.error == "provider 'lab' sent no answer within 0.1 s"
         await asyncio.wait_for(world.upstream.client_gone.wait(), GUARD)
-        assert len(world.upstream.about("up-it")) == 1, "the silent target was asked again"
+        assert world.asked == 1, "the silent target was asked again"
 
 
 @every_pair
@@ -105,6 +112,7 @@ async def test_silent_upstream_of_a_whole_answer(bench: Setup, door: Door, kind:
         assert heard.status == 504
         assert heard.error is not None and "'lab'" in heard.error
         await asyncio.wait_for(world.upstream.client_gone.wait(), GUARD)
+        assert world.asked == 1, "the silent target was asked again"
 
 
 @every_pair
@@ -114,6 +122,7 @@ async def test_headers_without_a_first_token(bench: Setup, door: Door, kind: str
         assert heard.status == 504
         assert heard.error == "provider 'lab' sent no token within 0.1 s"
         await asyncio.wait_for(world.upstream.client_gone.wait(), GUARD)
+        assert world.asked == 1, "the silent target was asked again"
 
 
 # -- row 8: cut in the middle ---------------------------------------------------------------------------------------
@@ -122,6 +131,7 @@ async def test_headers_without_a_first_token(bench: Setup, door: Door, kind: str
 async def test_cut_stream_is_no_clean_end(bench: Setup, door: Door, kind: str, trouble: Trouble) -> None:
     async with bench(kind) as world:
         ended_in_error(await world.ask(seen_by(door, kind), Script(text=TEXT, trouble=trouble, after=2)))
+        assert world.asked == 1, "asked again although a part of the answer was out"
 
 
 @every_pair
@@ -131,6 +141,7 @@ async def test_cut_before_any_content_is_a_status(bench: Setup, door: Door, kind
         heard = await world.ask(door, Script(text=TEXT, trouble=trouble, after=0))
         assert heard.status == 502
         assert heard.error is not None and "provider" in heard.error
+        assert world.asked == 2
 
 
 @every_pair
@@ -140,6 +151,7 @@ async def test_broken_whole_answer(bench: Setup, door: Door, kind: str, trouble:
         heard = await world.ask(door, Script(text=TEXT, trouble=trouble), stream=False)
         assert heard.status == 502
         assert heard.error is not None and "provider" in heard.error
+        assert world.asked == 2
 
 
 # -- row 9: a stall -------------------------------------------------------------------------------------------------
@@ -150,6 +162,7 @@ async def test_stall_ends_at_the_idle_limit(bench: Setup, door: Door, kind: str)
         ended_in_error(heard)
         assert heard.error is not None and "within 0.1 s" in heard.error
         await asyncio.wait_for(world.upstream.client_gone.wait(), GUARD)
+        assert world.asked == 1
         again = await world.ask(seen_by(door, kind), Script(text=TEXT))
         assert again.text == "one two three" and again.finished, "the process is not healthy after a stall"
 
@@ -161,6 +174,7 @@ async def test_malformed_frame_ends_in_an_error(bench: Setup, door: Door, kind: 
         heard = await world.ask(seen_by(door, kind), Script(text=TEXT, trouble=Trouble.MALFORMED, after=2))
         ended_in_error(heard)
         assert b'"ha' not in heard.raw, "half a frame reached the client"
+        assert world.asked == 1
 
 
 # -- row 11: no [DONE] ----------------------------------------------------------------------------------------------
@@ -176,6 +190,7 @@ async def test_no_done_after_a_finish_reason(bench: Setup, door: Door, linger: b
         assert (heard.text, heard.reason, heard.error) == ("one two three", "stop", None)
         assert (heard.prompt, heard.completion) == (11, 7)
         assert heard.finished and not heard.cut
+        assert world.asked == 1
 
 
 # -- row 17: the client leaves --------------------------------------------------------------------------------------
@@ -191,25 +206,8 @@ PHASES = {  # where the upstream is when the client leaves
 async def test_client_leaves(bench: Setup, door: Door, kind: str, phase: str) -> None:
     async with bench(kind) as world:
         world.upstream.play("up-it", PHASES[phase]())
-        gone = await leave(world, door, phase)
-        assert gone < BRIEF
-
-
-async def leave(world: Bench, door: Door, phase: str) -> float:
-    """Asks over a bare connection, closes it once the upstream is at work; seconds until the upstream knows."""
-    body = json.dumps(door.body(ASK, "it", True)).encode()
-    host, port = world.gateway.url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(f"POST {door.path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
-    await writer.drain()
-    seen = await asyncio.wait_for(world.upstream.request_about("up-it"), GUARD)
-    if phase == "midway":
-        await asyncio.wait_for(reader.readuntil(b"two "), GUARD)
-    left = asyncio.get_running_loop().time()
-    writer.transport.abort()
-    await asyncio.wait_for(seen.gone.wait(), GUARD)
-    assert seen.gone_at is not None
-    return seen.gone_at - left
+        after = b"two " if phase == "midway" else b""
+        assert await leave(world.gateway, world.upstream, door, ("it", "up-it"), after=after) < BRIEF
 
 
 @every_pair
@@ -300,3 +298,4 @@ async def test_failure_after_a_heartbeat_is_in_the_stream(bench: Setup, door: Do
         assert heard.status == 200
         assert heard.error is not None and "It broke." in heard.error
         assert not heard.finished
+        assert world.asked == 2
