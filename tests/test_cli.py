@@ -334,7 +334,7 @@ REFUSED = {
     "strict": (
         ["groq/llama", "--privacy", "strict"],
         "error: 403 privacy_mode is strict, and model 'groq/llama' is answered by a provider that is not local; local "
-        "models that could serve it: auto, private, both-ways",
+        "models that could serve it: auto, private, both-ways, echo",
     ),
     "unknown model": (["nope"], "error: 404 model 'nope' not found"),
     "unknown word": (["auto", "--task", "code"], "error: 400 unknown task 'code': use chat, vision, ocr or embedding"),
