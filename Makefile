@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test test-real lint typecheck bench bench-gate docs lock clean
+.PHONY: run test test-real soak scale chaos lint typecheck bench bench-gate docs lock clean
 
 run: $(VENV)/.runs                       ## install what runs, start the gateway
 	$(BIN)/python start_gateway.py $(ARGS)
@@ -11,9 +11,18 @@ run: $(VENV)/.runs                       ## install what runs, start the gateway
 test: $(VENV)/.tests                     ## everything a fresh machine can do, in under 5 minutes
 	$(BIN)/python -m pytest -q $(ARGS)
 
-test-real: $(VENV)/.tests                ## against real programs: llama.cpp's server, the ollama program
+test-real: $(VENV)/.tests                ## against real programs: llama.cpp's server, the ollama program, Chromium
 	$(BIN)/python -m pip install -q -r requirements-real.txt
 	$(BIN)/python -m pytest -q -s tests/real $(ARGS)
+
+soak: $(VENV)/.tests                     ## ten minutes at half capacity, with all that goes wrong mixed in
+	cd tests && $(abspath $(BIN))/python -m soak.mixed --page docs/evidence/soak.md $(ARGS)
+
+scale: $(VENV)/.tests                    ## ten thousand short streams through every transport: memory, sockets, tasks
+	cd tests && $(abspath $(BIN))/python -m soak.streams --page docs/evidence/streams.md $(ARGS)
+
+chaos: $(VENV)/.tests                    ## Redis is frozen, killed, slow, full, locked, comes and goes: four minutes of load
+	cd tests && $(abspath $(BIN))/python -m chaos.redis_faults --page docs/evidence/redis.md $(ARGS)
 
 lint: $(VENV)/.tests
 	$(BIN)/ruff check .

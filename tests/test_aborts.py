@@ -1,5 +1,6 @@
-"""A thousand clients that leave at random points (product.md 5, row 17): the upstream is closed within 250 ms each
-time, and nothing is left behind: no traceback, no task, no socket, no stream in the gauge.
+"""Clients that leave (product.md 5, row 17), a thousand at random points and some at every point of every transport:
+the upstream is closed within 250 ms each time, and nothing is left behind: no traceback, no task, no socket, no stream
+in the gauge.
 
 The points are drawn from a fixed seed, so every run is the same. Times are those of the event loop that all three
 sides live in.
@@ -13,15 +14,16 @@ import random
 import re
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
+import pytest
 from doors import CHAT, GENERATE, V1, Ask, Door, Turn
-from fakes.ollama_wire import FakeOllama
-from fakes.openai_wire import FakeOpenAI
 from fakes.script import Call, Script, Seen, Trouble, Upstream
-from gateway import Gateway, alias, ollama_provider, openai_provider, running, warm
+from gateway import Gateway, running, warm
+from transports import TRANSPORTS
 from watch import Watch, open_files, tasks, watching
 
 CLIENTS = 1000
@@ -47,6 +49,10 @@ POINTS = {  # where the client is when it leaves, and how often
     "in a whole answer": 2,
 }
 BEFORE_UPSTREAM = ("in its own head", "in its own body")
+DOORS = (CHAT, GENERATE, V1)
+BY_CHANCE = ("openai", "ollama")  # where the thousand are sent; each of the others is left at every point
+# Frames of content after which a call has begun and is not whole yet; where calls come in one piece, before it.
+IN_A_CALL = {"openai": 4, "huggingface": 4, "anthropic": 4, "google": 2, "ollama": 2}
 
 
 @dataclass
@@ -81,8 +87,7 @@ class Leaver:
             return Script(text=TEXT, hold_content=asyncio.Event())
         if self.point == "in a held tool call":
             call = Call("look", ('{"where"', ': "he', 're"}'))
-            after = 4 if self.provider == "wire" else 2
-            return Script(text=TEXT[:2], calls=(call,), trouble=Trouble.STALL, after=after)
+            return Script(text=TEXT[:2], calls=(call,), trouble=Trouble.STALL, after=IN_A_CALL[self.provider])
         if self.point == "while frames come":
             return Script(text=TEXT * 10, trouble=Trouble.STALL, after=10 * len(TEXT))
         if self.point == "at the last frame":
@@ -121,8 +126,8 @@ def leavers(seed: int) -> list[Leaver]:
     return [
         Leaver(
             number,
-            chance.choice((CHAT, GENERATE, V1)),
-            chance.choice(("wire", "real")),
+            chance.choice(DOORS),
+            chance.choice(BY_CHANCE),
             point,
             chance.random() < 0.5,
             chance.randrange(1_000_000),
@@ -189,50 +194,62 @@ class World:
 
 
 @asynccontextmanager
-async def world(folder: Path) -> AsyncIterator[World]:
-    async with FakeOpenAI() as wire, FakeOllama() as real:
+async def world(folder: Path, *kinds: str) -> AsyncIterator[World]:
+    async with AsyncExitStack() as stack:
+        upstreams = {kind: await stack.enter_async_context(TRANSPORTS[kind].fake()) for kind in kinds}
         config = {
-            "providers": {"wire": openai_provider(wire.url), "real": ollama_provider(real.url)},
-            "models": {"any": alias("wire", "any")},
+            "providers": {kind: TRANSPORTS[kind].entry(upstream.url) for kind, upstream in upstreams.items()},
             "timeouts": {"first_byte": "60s", "first_token": "60s", "idle": "60s", "total": "90s"},
         }
         with watching() as watch:
             async with running(folder, config) as gateway:
-                made = World(gateway, {"wire": wire, "real": real}, watch, Lag())
-                for name, upstream in made.upstreams.items():
-                    await warm(gateway, upstream, name)
+                made = World(gateway, upstreams, watch, Lag())
+                for kind, upstream in upstreams.items():
+                    await warm(gateway, upstream, kind)
                 yield made
                 made.lag.stop()
             watch.assert_quiet("the end")
 
 
 async def test_a_thousand_clients_leave(tmp_path: Path) -> None:
-    async with world(tmp_path) as here:
-        before = tasks(), open_files(), await here.figure("provider_failures_total")
-        everyone = leavers(SEED)
-        gate = asyncio.Semaphore(AT_ONCE)
-        late: list[str] = []
+    everyone = leavers(SEED)
+    async with world(tmp_path, *BY_CHANCE) as here:
+        await all_leave(here, everyone)
+    print("left:", dict(Counter(leaver.point for leaver in everyone)))
 
-        async def one(leaver: Leaver) -> None:
-            async with gate:
-                try:
-                    seconds = await asyncio.wait_for(here.leave(leaver), GUARD)
-                except (TimeoutError, asyncio.IncompleteReadError) as error:
-                    raise AssertionError(f"{leaver}: {error!r}") from None
-                if seconds is not None and seconds >= BRIEF:
-                    late.append(f"{seconds:.3f} s: {leaver}")
 
-        for start in range(0, CLIENTS, 50):
-            for upstream in here.upstreams.values():
-                upstream.seen.clear()
-            await asyncio.gather(*map(one, everyone[start : start + 50]))
-            here.watch.assert_quiet(f"clients {start} and on")
-        print("left:", dict(Counter(leaver.point for leaver in everyone)))
-        assert not late
+@pytest.mark.parametrize("kind", sorted(TRANSPORTS.keys() - set(BY_CHANCE)))
+async def test_clients_leave_at_every_point(tmp_path: Path, kind: str) -> None:
+    ways = enumerate(product(POINTS, DOORS, (False, True)))
+    everyone = [Leaver(number, door, kind, point, reset, 7 * number) for number, (point, door, reset) in ways]
+    async with world(tmp_path, kind) as here:
+        await all_leave(here, everyone)
 
-        await settled(here, *before)
-        gone = sum(leaver.reaches_upstream for leaver in everyone)
-        assert await here.figure("provider_failures_total") - before[2] == gone, "an attempt is unaccounted for"
+
+async def all_leave(here: World, everyone: list[Leaver]) -> None:
+    before = tasks(), open_files(), await here.figure("provider_failures_total")
+    gate = asyncio.Semaphore(AT_ONCE)
+    late: list[str] = []
+
+    async def one(leaver: Leaver) -> None:
+        async with gate:
+            try:
+                seconds = await asyncio.wait_for(here.leave(leaver), GUARD)
+            except (TimeoutError, asyncio.IncompleteReadError) as error:
+                raise AssertionError(f"{leaver}: {error!r}") from None
+            if seconds is not None and seconds >= BRIEF:
+                late.append(f"{seconds:.3f} s: {leaver}")
+
+    for start in range(0, len(everyone), 50):
+        for upstream in here.upstreams.values():
+            upstream.seen.clear()
+        await asyncio.gather(*map(one, everyone[start : start + 50]))
+        here.watch.assert_quiet(f"clients {start} and on")
+    assert not late
+
+    await settled(here, *before)
+    gone = sum(leaver.reaches_upstream for leaver in everyone)
+    assert await here.figure("provider_failures_total") - before[2] == gone, "an attempt is unaccounted for"
 
 
 async def settled(here: World, running: Counter[str], files: int, _: float) -> None:
