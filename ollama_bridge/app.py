@@ -28,6 +28,7 @@ from .policy.ports import Log
 from .reload import Reloading
 from .web.server import Doors, build
 
+BACKLOG = 1024  # connections that wait to be taken in; more at a moment are reset
 ENDING = 5.0  # seconds in which requests that are told to end can say so to their clients
 
 
@@ -107,8 +108,8 @@ async def start(config: Config, sockets: Sequence[socket.socket] = ()) -> Runnin
         await runner.setup()
         exit_stack.push_async_callback(runner.cleanup)
         listen = config.server.listen
-        sites: list[web.BaseSite] = [web.SockSite(runner, sock) for sock in sockets]
-        for site in sites or [web.TCPSite(runner, listen.host, listen.port)]:
+        sites: list[web.BaseSite] = [web.SockSite(runner, sock, backlog=BACKLOG) for sock in sockets]
+        for site in sites or [web.TCPSite(runner, listen.host, listen.port, backlog=BACKLOG)]:
             await site.start()
         port = runner.addresses[0][1]
         engine.start(port)
