@@ -148,9 +148,11 @@ def serve(config: Config, read: Callable[[], Config], processes: int = 1) -> Non
         def work(tell: Callable[[], None], first: int) -> None:
             _run(_serve(config, read, lambda _: tell(), workers.listeners(kept), first))
 
+        log = logger("ollama_bridge")
+
         def lost(worker: int) -> None:
             forget(worker)
-            logger("ollama_bridge").error("a worker has died, another takes its place", worker=worker)
+            log.error("a worker has died, another takes its place", worker=worker)
 
         set_up(config.server.log_level)
         workers.supervise(processes, work, lambda: screen.startup(config, address), lost)

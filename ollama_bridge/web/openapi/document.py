@@ -43,7 +43,7 @@ _SERVERS = [
 _REQUEST_ID = "X-Request-ID"
 _BRIDGE = {
     "X-Bridge-Target": "`provider/model` that answered, or that failed last.",
-    "X-Bridge-Attempts": "How many targets were asked, if more than one.",
+    "X-Bridge-Attempts": "How many attempts were made, repeats at the same target included, if more than one.",
     "X-Bridge-Upstream-Id": "The provider's own id of the request.",
     "X-Bridge-Dropped": "What could not be told to the model, with commas.",
     "X-Bridge-Trimmed": "How many messages were dropped to fit; for embeddings, how often the texts were halved.",
