@@ -294,3 +294,20 @@ def test_find(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").rmdir()
     (tmp_path / "config.yaml").write_text("")
     assert find(tmp_path) == tmp_path / "config.yaml"
+
+
+def test_models_that_think_are_waited_for_longer(tmp_path: Path) -> None:
+    """What is said of all holds for them as well, unless something else is said of them; of a provider or a model, too."""
+    config = configured(
+        tmp_path,
+        """
+timeouts: {idle: 7s, thinking: {first_token: 20m}}
+providers: {groq: {timeouts: {total: 9m}}}
+models: {m: {provider: groq, model: x, timeouts: {idle: 8s}}}
+""",
+    )
+    thinking = Timeouts(connect=5, first_byte=180, first_token=1200, idle=7, total=1800)
+    assert config.providers["openai"].timeouts.thinking == thinking
+    assert config.providers["groq"].timeouts.thinking == dataclasses.replace(thinking, total=540)
+    assert config.models["m"].targets[0].timeouts.thinking == dataclasses.replace(thinking, total=540, idle=8)
+    assert config.models["m"].targets[0].timeouts == Timeouts(idle=8, total=540)

@@ -34,7 +34,10 @@ def named_providers(file: File) -> set[str]:
 
 
 def over(general: Timeouts, entry: TimeoutsEntry) -> Timeouts:
-    return dataclasses.replace(general, **entry.model_dump(exclude_none=True))
+    """`general` but for what the entry says, for models that think as well."""
+    said = entry.model_dump(exclude_none=True, exclude={"thinking"})
+    patient = general.thinking and dataclasses.replace(general.thinking, **said)
+    return dataclasses.replace(general, **said, thinking=patient)
 
 
 @dataclass(slots=True)

@@ -33,6 +33,7 @@ from .units import Address, parse_address
 _PROVIDER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 _ECHO_TAKES = frozenset({"kind", "drop_tools"})
+PATIENT = Timeouts(first_byte=180.0, first_token=600.0, idle=300.0, total=1800.0)  # of models that think
 _FREE_TAKES = _ECHO_TAKES | {"timeouts", "patterns"}
 _NOT_OLLAMAS = frozenset({"quirks", "patterns"})  # it has its own dialect, and all of its models are listed
 
@@ -50,7 +51,9 @@ class Assembly:
 
     def config(self, source: Path | None, listen: str | None, capture: Path | None) -> Config:
         """The whole of it. What is wrong is in `problems` afterwards; the result is then not to be used."""
-        timeouts = over(Timeouts(), self.file.timeouts)
+        said = self.file.timeouts
+        timeouts = over(Timeouts(thinking=PATIENT), said)
+        timeouts = dataclasses.replace(timeouts, thinking=over(timeouts.thinking or PATIENT, said.thinking))
         server = self._server(listen)
         providers = self._providers(timeouts, server.listen)
         names = Names(self.file, providers, self.marks)

@@ -90,6 +90,12 @@ class TimeoutsEntry(Section):
     total: Duration | None = None
 
 
+class GeneralTimeouts(TimeoutsEntry):
+    """Those of all providers. `thinking`: of models that think, unless a provider or a model says otherwise."""
+
+    thinking: TimeoutsEntry = TimeoutsEntry()
+
+
 class Quirks(Section):
     """Changes to what a preset says of an OpenAI-compatible service; the fields are those of dialects.base.Profile.
     `thinking_in_history` "none" sends no earlier thoughts back."""
@@ -236,7 +242,7 @@ class File(Section):
     providers: Annotated[dict[str, ProviderEntry], BeforeValidator(_providers)] = {}
     models: Annotated[dict[str, ModelEntry], BeforeValidator(_models)] = {}
     routing: RoutingEntry = RoutingEntry()
-    timeouts: TimeoutsEntry = TimeoutsEntry()
+    timeouts: GeneralTimeouts = GeneralTimeouts()
     backoff: BackoffEntry = BackoffEntry()
     limits: LimitsEntry = LimitsEntry()
     redis: RedisUrl | None = None

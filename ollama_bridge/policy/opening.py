@@ -124,7 +124,9 @@ class Opening:
         return request, given.text
 
     def limits(self, planned: Planned) -> Timeouts:
-        return planned.target.timeouts or self.timeouts[planned.provider.name]
+        found = planned.target.timeouts or self.timeouts[planned.provider.name]
+        patient = found.thinking if "thinking" in planned.model.capabilities else None
+        return patient or found
 
     def _note(self, exchange: Exchange, bound: Bound, upstream: Upstream) -> None:
         if bound.losses:

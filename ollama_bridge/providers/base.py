@@ -17,13 +17,14 @@ from ..dialects.base import Profile
 class Timeouts:
     """Seconds. connect: to open a connection. first_byte: until the answer's headers. first_token: until the first
     content of a stream. idle: longest silence inside a stream. total: the whole call. The middle three hold for
-    streams only. 0 switches one off."""
+    streams only. 0 switches one off. `thinking`: what holds for models that think, where that is something else."""
 
     connect: float = 5.0
     first_byte: float = 60.0
     first_token: float = 120.0
     idle: float = 120.0
     total: float = 600.0
+    thinking: Timeouts | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True)
