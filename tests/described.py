@@ -49,7 +49,7 @@ class Described:
         return None
 
     def faults(self, method: str, path: str, status: int, content_type: str, body: bytes) -> list[str]:
-        operation = self.operation(method, path)
+        operation = self.operation(method, path.partition("?")[0])
         if operation is None:
             return [f"{method} {path} is not described"]
         response = operation["responses"].get(str(status))

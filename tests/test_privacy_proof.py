@@ -400,9 +400,8 @@ def proven(lab: Lab, examples: int, **more: Any) -> None:
         database=None,
         derandomize=True,
         report_multiple_bugs=False,
-        phases=(Phase.explicit, Phase.generate, Phase.shrink),  # to explain takes longer than to read
         suppress_health_check=list(HealthCheck),
-        **more,
+        **{"phases": (Phase.explicit, Phase.generate, Phase.shrink), **more},  # to explain takes longer than to read
     )
     @given(setup=setups(), requests=st.lists(REQUESTS, min_size=3, max_size=6))
     def proof(setup: Setup, requests: list[Request]) -> None:

@@ -209,3 +209,26 @@ def test_a_very_long_answer_is_not_kept() -> None:
     noted = given(*["x" * 100_000] * 11)
     assert not noted.possible
     assert noted.text == ""
+
+
+async def test_a_relayed_answer_is_not_taken_for_another(tmp_path: Path, world: World) -> None:
+    """A table's second model is relayed: nobody knows what it said, so nobody may go on with it."""
+    world.a.play("m", Script(status=429, error="Slow.", headers={"Retry-After": "60"}))
+    world.b.play("relayed", Script(text=("The answer", " is 4"), trouble=Trouble.CUT, after=2))
+    world.b.play("other", Script(text=("No idea, sorry.",)))
+    config = {
+        "providers": {"a": openai_provider(world.a.url), "b": openai_provider(world.b.url)},
+        "models": {
+            "first": {"targets": ["a/m", "a/n"], "resume": True},
+            "second": "b/relayed",
+            "third": "b/other",
+        },
+        "routing": {"flexible": {"chat": ["first", "second", "third"]}},
+    }
+    world.a.play("n", Script(status=429, error="Slow.", headers={"Retry-After": "60"}))
+    async with running(tmp_path, config) as gateway:
+        for name, upstream in (("a", world.a), ("b", world.b)):
+            await warm(gateway, upstream, name)
+        heard = await gateway.ask(V1, ASK, "auto", True)
+    assert heard.text == "The answer is 4"
+    assert heard.error and not heard.finished

@@ -117,7 +117,11 @@ class Attempts:
         tokens = self._gates.guess(request)
         walk = Walk(exchange, request, plan, sink, delivery, self._retries(), tokens)
         with await self._gates.admit(plan.name, tokens, delivery is not None) as permit:
-            answered = await self._walk(walk)
+            try:
+                answered = await self._walk(walk)
+            except GatewayError:
+                permit.correct(walk.tokens if walk.committed else 0)
+                raise
             permit.correct(walk.tokens)
         return answered
 
@@ -156,17 +160,24 @@ class Attempts:
     async def _ask(self, walk: Walk, planned: Planned, turn: Turn, pause: float, last: bool) -> GatewayError | None:
         """One target's turn, retries included. -> why it failed."""
         stream = walk.delivery is not None
+        if walk.delivery is not None:
+            # Whoever waits for a probe shall not wait for its last word.
+            walk.delivery.on_commit = turn.good if turn.probing else None
         again: float | None = pause
+        error: GatewayError | None = None
         while True:
             if again:
                 await asyncio.sleep(again)
             try:
                 permit = await self._gates.attempt(planned, walk.tokens, stream)
             except GatewayError as full:
-                return full
+                if error is None:
+                    return full
+                turn.bad(error)
+                return error
             with permit:
                 error = await self._attempt(walk, planned)
-                permit.correct(walk.tokens)
+                permit.correct(walk.tokens if error is None or walk.committed else 0)
             if error is None:
                 turn.good()
                 return None
@@ -221,6 +232,7 @@ class Attempts:
         planned = attempt.planned
         await planned.provider.ready()
         limit = self._opening.limits(planned).total
+        first_before, delivery.usage = delivery.first_ns, Usage()
         if delivery.committed and delivery.given is not None:
             request, delivery.expected = self._opening.continued(planned, request, delivery.given)
         try:
@@ -230,10 +242,13 @@ class Attempts:
                     delivery.name(name)
                     await delivery.attempt(opened)
         except TimeoutError:
-            raise timed_out(planned.provider.name, "end of the answer", limit) from None
+            error = timed_out(planned.provider.name, "end of the answer", limit)
+            if delivery.committed:
+                error.scope = Scope.CALLER  # a long answer, or a client that reads slowly: the provider has not failed
+            raise error from None
         finally:
             attempt.usage = delivery.usage
-            if delivery.first_ns is not None:
+            if delivery.first_ns is not None and first_before is None:
                 attempt.first_token = delivery.first_ns / 1e9
 
     async def _whole(self, walk: Walk, attempt: Attempt) -> None:

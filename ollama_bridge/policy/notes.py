@@ -5,6 +5,7 @@ Knows: header names, what may stand in a header, what may stand in the log. Must
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 
 from ..errors import INVALID_MODEL_NAME, GatewayError, Scope
@@ -41,6 +42,15 @@ def log_failure(log: Log, exchange: Exchange, error: GatewayError, name: str) ->
         log.info("refused", **told, code=error.code, near=error.near)
     else:
         log.warning("request failed", **told)
+
+
+def log_bug(log: Log, exchange: Exchange, error: Exception) -> None:
+    """Type and place are enough to find it; its own text may quote a prompt."""
+    log.error(
+        "handler failed",
+        request_id=exchange.request_id, route=exchange.path, error=type(error).__name__,
+        traceback="".join(traceback.format_tb(error.__traceback__)),
+    )  # fmt: skip
 
 
 def header_text(words: str, limit: int = 300) -> str:

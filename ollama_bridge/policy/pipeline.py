@@ -24,9 +24,9 @@ from .attempts import Attempts
 from .catalog import Model
 from .extent import check_extent
 from .metrics import Metrics
-from .notes import log_failure, note_error
+from .notes import log_bug, log_failure, note_error
 from .planning import Planner
-from .ports import Capture, Exchange, Log, Residency, Sink
+from .ports import Capture, ClientGone, Exchange, Log, Residency, Sink
 from .resume import Given
 from .router import Plan
 from .selection import Selection
@@ -58,6 +58,7 @@ class Pipeline:
         self._capture = capture
         self._under_way: set[asyncio.Task[Any]] = set()
         self._told: set[asyncio.Task[Any]] = set()  # to end
+        self._ended = False
 
     async def run(self, exchange: Exchange, sink: Sink) -> None:
         """Answers the exchange through the sink, whatever happens. Raises only ClientGone and CancelledError."""
@@ -66,24 +67,30 @@ class Pipeline:
         assert task is not None
         self._under_way.add(task)
         try:
-            if self._capture is not None:
-                self._capture.inbound(exchange.request_id, exchange.path, exchange.body)
-            request = await aside(len(exchange.body), exchange.dialect.decode, exchange.kind, exchange.body)
-            check_extent(request)
-            stream, name = isinstance(request, ChatRequest) and request.stream, request.model
             with self._endable(task):
+                if self._ended:
+                    raise shutting_down()
+                if self._capture is not None:
+                    self._capture.inbound(exchange.request_id, exchange.path, exchange.body)
+                request = await aside(len(exchange.body), exchange.dialect.decode, exchange.kind, exchange.body)
+                check_extent(request)
+                stream, name = isinstance(request, ChatRequest) and request.stream, request.model
                 await self._serve(exchange, request, sink)
         except GatewayError as error:
             note_error(exchange, error)
             log_failure(self._log, exchange, error, name)
-            await sink.answer(exchange.dialect.write_error(exchange.kind, error, stream))
+            if sink.started:
+                sink.abort()  # in the middle of a whole answer: there is no way to say it
+            else:
+                await sink.answer(exchange.dialect.write_error(exchange.kind, error, stream))
         finally:
             self._under_way.discard(task)
             self._told.discard(task)
 
     def end(self) -> None:
-        """Requests under way end, and say so: a stream in its last frame, a whole answer with a 503. A second call
-        tells those that have come since."""
+        """Requests under way end, and say so: a stream in its last frame, a whole answer with a 503. So do those that
+        come later."""
+        self._ended = True
         for task in self._under_way - self._told:
             self._told.add(task)
             task.cancel()
@@ -133,6 +140,14 @@ class Pipeline:
                 raise
             log_failure(self._log, exchange, error, request.model)
             await delivery.fail(error)
+        except ClientGone:
+            raise
+        except Exception as error:  # a bug of ours must not leave a client without a word
+            await delivery.silence.settled()
+            if not sink.started:
+                raise
+            log_bug(self._log, exchange, error)
+            await delivery.fail(GatewayError(f"internal error (request {exchange.request_id})"))
         finally:
             delivery.silence.stop()
             self._metrics.active_streams.dec()

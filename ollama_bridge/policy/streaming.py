@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -170,6 +171,7 @@ class Delivery:
     attempts: int = 0
     given: Given | None = None
     expected: str = ""
+    on_commit: Callable[[], None] | None = None  # called as soon as an attempt has brought content
 
     @classmethod
     def begin(cls, exchange: Exchange, request: ChatRequest, sink: Sink, heartbeat: float, alone: bool) -> Delivery:
@@ -196,6 +198,7 @@ class Delivery:
         dialect, kind = self.exchange.dialect, self.exchange.kind
         self.attempts += 1
         if bound.relay:
+            self.given = None  # a relay does not know what it has said
             return Relayed(dialect.tap(kind, self.request))
         continuation = None
         if self.committed and self.given is not None:
@@ -216,6 +219,8 @@ class Delivery:
         try:
             held = await self._peek(opened, flow)
             self.committed = True
+            if self.on_commit is not None:
+                self.on_commit()
             await self.silence.settled()
             if not self.sink.started:
                 await self.sink.start(self.writer.content_type, self.writer.headers)
@@ -319,10 +324,11 @@ class Delivery:
 
 
 async def _drain(upstream: Upstream) -> None:
-    """Reads what follows the end of the answer, shortly, so that the connection returns to the pool."""
+    """Reads what follows the end of the answer, shortly, so that the connection returns to the pool. The client has all
+    of it by now: that it leaves, or that we are told to end, is nothing to be settled any more."""
     try:
         async with asyncio.timeout(DRAIN_SECONDS):
             while await upstream.read():
                 pass
-    except (TimeoutError, GatewayError):
+    except (TimeoutError, GatewayError, asyncio.CancelledError):
         return
