@@ -310,6 +310,16 @@ def test_who_has_changed_is_asked_at_once(breakers: Breakers, clock: Clock) -> N
     assert not is_shut(breakers)
 
 
+def test_a_late_throttle_of_who_was_there_before_shuts_nobody_out(breakers: Breakers) -> None:
+    early = [enter(breakers) for _ in range(FAILURES)]
+    breakers.forget("lab/", "lab#")
+    for each in early:
+        each.bad(Scope.THROTTLE, 60.0)
+    assert not is_shut(breakers) and breakers.states() == {}
+    fail(breakers, 1, Scope.THROTTLE)
+    assert is_shut(breakers)
+
+
 def test_memory_is_bounded_and_the_open_ones_are_kept(breakers: Breakers) -> None:
     fail(breakers)
     for number in range(3 * REMEMBERED):

@@ -7,6 +7,7 @@ asked for. Nothing here looks into the catalog itself.
 from __future__ import annotations
 
 import asyncio
+import difflib
 import json
 import re
 from collections.abc import AsyncIterator, Mapping
@@ -194,6 +195,22 @@ async def test_an_unknown_name_is_a_404_in_the_words_of_the_endpoint(world: Worl
 async def test_nothing_is_near_to_nonsense(world: World, path: str) -> None:
     status, _, headers = await refused(world.gateway, path, "zzyzx-4711")
     assert status == 404 and "X-Bridge-Near" not in headers
+
+
+@in_module
+async def test_names_that_are_near_are_looked_for_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over many names it takes milliseconds, in which nobody else is served."""
+    looked: list[str] = []
+    real = difflib.get_close_matches
+
+    def counting(word: str, *rest: Any, **named: Any) -> list[str]:
+        looked.append(word)
+        return real(word, *rest, **named)
+
+    monkeypatch.setattr(difflib, "get_close_matches", counting)
+    status, _, headers = await refused(world.gateway, "/v1/chat/completions", "fasd")
+    assert status == 404 and headers["X-Bridge-Near"].split(", ")[0] == "fast"
+    assert looked == ["fasd"]
 
 
 @in_module

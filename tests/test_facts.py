@@ -39,6 +39,7 @@ ROOT = Path(__file__).resolve().parent.parent
 class Account:
     name: str
     kind: str = "openai"
+    local: bool = False
     profile: Profile = field(default_factory=Profile)
     off: str | None = None
     base_url: str = "https://api.openai.com/v1"

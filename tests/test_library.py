@@ -689,6 +689,7 @@ class Account:
     """A provider whose catalogue is `models`, or that cannot be reached. `asked`: when, in seconds of the loop."""
 
     kind = "openai"
+    local = False
     off: str | None = None
     profile = Profile()
 

@@ -20,7 +20,7 @@ from conftest import Start
 from connects import connections
 from doors import CHAT, GENERATE, V1, Ask, Door, Turn
 from fakes.ollama_wire import FakeOllama, tag
-from fakes.openai_wire import FakeOpenAI
+from fakes.openai_wire import FakeOpenAI, model_item
 from fakes.script import Script, Seen
 from gateway import LEAST, ask_least, ollama_provider, openai_provider
 
@@ -193,10 +193,41 @@ async def test_a_strict_request_fetches_no_pictures(
         heard = await gateway.ask(door, ask, model, False, privacy_mode="strict")
         assert heard.status == 403
         assert heard.error == (
-            "privacy_mode is strict, and a picture is named by its address: fetching it would tell others; send the "
-            "picture itself"
+            "privacy_mode is strict, and a picture or file is named by its address: fetching it would tell others; "
+            "send what it holds"
         )
         assert privacy.asked == []
+
+
+FETCHED = {
+    "video": {"type": "video_url", "video_url": {"url": "https://films.example/a.mp4"}},
+    "audio": {"type": "audio_url", "audio_url": {"url": "http://sounds.example/a.wav"}},
+    "picture": {"type": "input_image", "image_url": "https://pictures.example/a.png"},
+    "file": {"type": "file", "file": {"file_data": "https://files.example/a.pdf"}},
+    "elsewhere": {"type": "of_a_later_day", "from": ["s3://bucket/a"]},
+}
+
+
+@pytest.mark.parametrize("part", FETCHED.values(), ids=FETCHED)
+async def test_a_strict_request_has_nothing_fetched_by_parts_that_are_passed_on(
+    gateway_of: Start, privacy: Privacy, part: dict[str, Any]
+) -> None:
+    """The body is relayed as it came, and the local server would fetch what it names."""
+    messages = [{"role": "user", "content": [{"type": "text", "text": "What?"}, part]}]
+    async with gateway_of(privacy.config()) as gateway:
+        path = "/v1/chat/completions"
+        status, words, _ = await ask_least(gateway, path, "near", messages=messages, privacy_mode="strict")
+        assert status == 403 and "privacy_mode is strict" in words and privacy.asked == []
+        await ask_least(gateway, path, "near", messages=messages)
+        assert [one.json["messages"] for one in privacy.asked] == [messages], "flexible may fetch"
+
+
+async def test_a_strict_request_may_carry_files_of_its_own(gateway_of: Start, privacy: Privacy) -> None:
+    part = {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,//8="}}
+    messages = [{"role": "user", "content": [{"type": "text", "text": "See http://here.example"}, part]}]
+    async with gateway_of(privacy.config()) as gateway:
+        path = "/v1/chat/completions"
+        assert (await ask_least(gateway, path, "near", messages=messages, privacy_mode="strict"))[0] == 200
 
 
 async def test_a_real_ollama_by_its_usual_name_is_local(gateway_of: Start) -> None:
@@ -220,6 +251,35 @@ async def test_a_cloud_model_is_known_before_the_first_list_has_come(gateway_of:
                 "privacy_mode is strict, and model 'box/stub' is a cloud model of a real Ollama; local models that "
                 "could serve it: echo",
             )
+
+
+@pytest.mark.parametrize("listed", [True, False])
+async def test_a_cloud_model_of_an_ollama_that_is_asked_by_another_wire(
+    gateway_of: Start, privacy: Privacy, listed: bool
+) -> None:
+    """A real Ollama answers at /v1 as well, and sends the same names to its cloud."""
+    models = ("gpt-oss:120b-cloud", "kimi:cloud")
+    for model in (*models, "here:7b"):
+        privacy.near.play(model, SAID)
+    if listed:
+        privacy.near.listing = {"data": [model_item(model) for model in (*models, "here:7b")]}
+    async with gateway_of(privacy.config(sky={"targets": [f"near/{models[0]}"]})) as gateway:
+        path = "/v1/chat/completions"
+        async with asyncio.timeout(10):
+            while listed and b"kimi" not in await (await gateway.http.get(f"{gateway.url}/api/tags")).read():
+                pass
+        for name in (*(f"near/{model}" for model in models), "sky"):
+            status, words, _ = await ask_least(gateway, path, name, privacy_mode="strict")
+            assert status == 403 and f"'{name}' is a cloud model of a real Ollama" in words
+        assert privacy.asked == []
+        assert (await ask_least(gateway, path, "near/here:7b", privacy_mode="strict"))[0] == 200
+        assert (await ask_least(gateway, path, f"near/{models[0]}"))[0] == 200
+
+
+def test_a_cloud_model_of_a_local_provider_of_any_kind_is_refused_in_the_table(tmp_path: Path) -> None:
+    lab = "providers: {lab: {kind: openai, base_url: 'http://127.0.0.1:11434/v1', local: true}}\n"
+    [line] = refused(tmp_path, f"{lab}routing: {{strict: {{chat: 'lab/gpt-oss:120b-cloud'}}}}")
+    assert "strict requests would leave your machines: 'gpt-oss:120b-cloud' is a cloud model of Ollama" in line
 
 
 # -- not local, though it looks so (product.md 3) ----------------------------------------------------------------------
@@ -443,3 +503,31 @@ async def test_a_conversation_that_was_strict_once_stays_so(gateway_of: Start, p
         others = turns("Another matter.", "Hello", "More of it.")
         assert (await ask_least(gateway, path, "far", messages=others))[0] == 200
         assert (await ask_least(gateway, path, "far", messages=secret[:1]))[0] == 200, "a new one begins"
+
+
+@pytest.mark.parametrize("first, later", [("chat", "embedding"), ("embedding", "chat"), ("embedding", "embedding")])
+async def test_a_strict_conversation_stays_so_whatever_its_task(
+    gateway_of: Start, privacy: Privacy, first: str, later: str
+) -> None:
+    async with gateway_of(privacy.config()) as gateway:
+        secret = turns("My secret.", "Hello", "More of it.")
+        told = {"messages": secret[:1], "task": first, "privacy_mode": "strict"}
+        assert (await ask_least(gateway, "/api/chat", "near", **told))[0] == 200
+        for more in ({}, {"privacy_mode": "flexible"}):
+            status, words, _ = await ask_least(gateway, "/api/chat", "far", messages=secret, task=later, **more)
+            assert status == 403 and "privacy_mode is strict" in words
+        assert privacy.far.about("up") == []
+
+
+async def test_a_strict_conversation_that_began_with_a_picture_stays_so(gateway_of: Start, privacy: Privacy) -> None:
+    def shown(picture: str) -> list[dict[str, Any]]:
+        return [{"role": "user", "content": "", "images": [picture]}, *turns("", "A cat.", "Whose?")[1:]]
+
+    picture = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    other = "R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+    async with gateway_of(privacy.config()) as gateway:
+        first = shown(picture)[:1]
+        assert (await ask_least(gateway, "/api/chat", "near", messages=first, privacy_mode="strict"))[0] == 200
+        status, words, _ = await ask_least(gateway, "/api/chat", "far", messages=shown(picture))
+        assert status == 403 and "privacy_mode is strict" in words and privacy.far.about("up") == []
+        assert (await ask_least(gateway, "/api/chat", "far", messages=shown(other)))[0] == 200

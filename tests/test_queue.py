@@ -146,6 +146,58 @@ def test_who_leaves_while_waiting_blocks_nobody(turn_has_come: bool) -> None:
     run(go())
 
 
+def test_who_is_cancelled_in_the_moment_of_its_turn_takes_no_place() -> None:
+    """Its future is cancelled at once, its task hears of it later."""
+
+    async def go() -> None:
+        asked = queue()
+        place = await asked.enter("a")
+        gone, next_in_row, late = waiting(asked, "b", "b", "c")
+        await settle()
+        gone.cancel()
+        place.leave()
+        await settle()
+        assert gone.cancelled() and next_in_row.done() and not late.done()
+        next_in_row.result().leave()
+        await left(late)
+        with await asked.enter("d"):
+            pass
+
+    run(go())
+
+
+def test_who_is_cancelled_in_the_moment_of_making_room_is_no_trouble_to_the_newcomer() -> None:
+    async def go() -> None:
+        asked = queue()
+        place = await asked.enter("x")
+        tasks = waiting(asked, *"aaaa")
+        await settle()
+        [late] = waiting(asked, "b")
+        tasks[-1].cancel()
+        await settle()
+        assert tasks[-1].cancelled() and not late.done()
+        place.leave()
+        await asyncio.gather(*map(left, (*tasks[:-1], late)))
+
+    run(go())
+
+
+def test_more_at_once_lets_those_in_who_wait() -> None:
+    async def go() -> None:
+        queues = Queues(lambda: 0.0)
+        queues.change({"ollama": Size(1, 4, 0.0)})
+        place = await queues.enter("ollama", "a")
+        tasks = [asyncio.ensure_future(queues.enter("ollama", "a")) for _ in range(3)]
+        await settle()
+        queues.change({"ollama": Size(3, 4, 0.0)})
+        await settle()
+        assert [task.done() for task in tasks] == [True, True, False]
+        place.leave()
+        await left(tasks[2])
+
+    run(go())
+
+
 def test_the_advice_follows_how_long_a_turn_takes() -> None:
     async def go() -> float:
         asked = queue(waiting=0)
@@ -220,6 +272,25 @@ class Whatever(RuleBasedStateMachine):
             await settle()
 
         self.tasks.remove(task)
+        self.runner.run(go())
+
+    @rule(which=st.integers(0, 50), client=st.sampled_from("abc"), leaves=st.booleans())
+    def cancel_first(self, which: int, client: str, leaves: bool) -> None:
+        """Somebody leaves or comes before the task that was cancelled has heard of it."""
+        waiting_now = [task for task in self.tasks if not task.done()]
+        leaver = self.placed[which % len(self.placed)] if self.placed and leaves else None
+
+        async def go() -> None:
+            if leaver is None:
+                self.tasks += waiting(self.queue, client)
+            if waiting_now:
+                waiting_now[which % len(waiting_now)].cancel()
+            if leaver is not None:
+                leaver.result().leave()
+            await settle()
+
+        if leaver is not None:
+            self.tasks.remove(leaver)
         self.runner.run(go())
 
     @rule(which=st.integers(0, 50))

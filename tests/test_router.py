@@ -38,6 +38,7 @@ from ollama_bridge.values import (
     EmbedRequest,
     Media,
     Message,
+    Opaque,
     Text,
     Tool,
     ToolCall,
@@ -530,6 +531,19 @@ def test_an_opening_is_the_callers_first_words() -> None:
     assert fingerprints([*same, ("d", said("Hi")), ("c", said("Ho")), ("", said("cHi"))]) == 4
     assert sticky.opening("c", EmbedRequest("it", ["a"])) is None
     assert sticky.opening("c", ChatRequest("it")) is None
+
+
+def test_an_opening_without_words_is_its_picture() -> None:
+    def shown(*blocks: Media | Opaque) -> ChatRequest:
+        return ChatRequest("it", [Message("user", list(blocks)), Message("assistant", [Text("Hello")])])
+
+    one, other = Media(mime="image/png", data="AAAA"), Media(mime="image/png", data="BBBB")
+    there = Media(url="http://pictures.example/a.png")
+    film = Opaque("openai", {"type": "video_url", "video_url": {"url": "data:video/mp4;base64,AAAA"}})
+    assert all(sticky.opening("c", shown(block)) is not None for block in (one, other, there, film))
+    assert fingerprints([("c", shown(*each)) for each in ((one,), (other,), (one, other), (there,), (film,))]) == 5
+    assert sticky.opening("c", shown(one)) == sticky.opening("c", shown(one))
+    assert sticky.opening("c", ChatRequest("it", [Message("user", [])])) is None
 
 
 def test_a_conversation_with_a_model_is_what_its_prompt_cache_knows() -> None:

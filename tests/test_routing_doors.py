@@ -431,6 +431,21 @@ async def test_too_long_for_one_is_asked_of_a_larger(gateway_of: Start, world: W
         assert world.asked == ["far/chat"]
 
 
+# -- limits of the table's own names -----------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["auto", "private"])
+async def test_the_names_of_the_table_have_limits_of_their_own(gateway_of: Start, world: World, name: str) -> None:
+    config = world.config(limits={"models": {name: {"requests_per_minute": 1}}})
+    async with gateway_of(config) as gateway:
+        for spelling, expected in ((name, 200), (f"{name.upper()}:latest", 429), (name, 429)):
+            status, answer, _ = await post(gateway, "/v1/chat/completions", {"model": spelling, "messages": text()})
+            assert status == expected
+        words = f"the gateway's limit of 1 requests per minute for model '{name}' is reached; try again in "
+        assert answer["error"]["message"].startswith(words)
+        for body in ({"model": "quick"}, {"model": "home"}, {}):
+            status, _, _ = await post(gateway, "/v1/chat/completions", {**body, "messages": text()})
+            assert status == 200
+
+
 # -- plans that are shown ----------------------------------------------------------------------------------------------
 async def test_a_plan_is_shown_to_who_asks(gateway_of: Start, world: World, capfd: pytest.CaptureFixture[str]) -> None:
     config = world.config()

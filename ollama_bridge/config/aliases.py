@@ -173,7 +173,7 @@ def leaves(provider: ProviderConfig, model: str) -> str | None:
     """Why what is sent to this model leaves our machines, as far as a file can tell; None when it stays."""
     if not provider.local:
         return f"provider '{provider.name}' is not local"
-    if provider.kind == "ollama" and _in_cloud(model):
+    if _in_cloud(model):  # whatever its kind: a real Ollama answers at /v1 as well
         return f"'{model}' is a cloud model of Ollama"
     return None
 

@@ -116,7 +116,7 @@ class Attempts:
         itself gave rise to, else why none was asked."""
         tokens = self._gates.guess(request)
         walk = Walk(exchange, request, plan, sink, delivery, self._retries(), tokens)
-        with await self._gates.admit(plan.name, tokens, delivery is not None) as permit:
+        with await self._gates.admit(plan, tokens, delivery is not None) as permit:
             try:
                 answered = await self._walk(walk)
             except GatewayError:

@@ -264,10 +264,9 @@ class Breakers:
             elif cool is not None:
                 breaker.until = max(breaker.until, self._clock() + cool)
             return
-        if reason in AT_ONCE:
-            breaker.failures = FAILURES
-        elif turn == breaker.turn:
-            breaker.failures += 1
+        if turn != breaker.turn:
+            return
+        breaker.failures = FAILURES if reason in AT_ONCE else breaker.failures + 1
         if breaker.failures >= FAILURES and self._base:
             self._open(breaker, cool or self._base, self._base, reason)
             self._tell(breaker, cool or self._base)

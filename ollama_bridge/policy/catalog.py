@@ -291,9 +291,10 @@ class Catalog:
         told = self._told(target)
         if told is not None:
             return told.targets[0].remote
-        if self._providers[target.provider].kind != "ollama":
-            return False
-        return _in_cloud(target.model) or None
+        provider = self._providers[target.provider]
+        if provider.kind == "ollama":
+            return _in_cloud(target.model) or None
+        return provider.local and _in_cloud(target.model)
 
     def listed(self) -> list[Model]:
         """What tags and /v1/models show, newest first; aliases before what they shadow."""
@@ -316,7 +317,7 @@ class Catalog:
 
     # -- lookup ----------------------------------------------------------------------------------------------------
     def find(self, name: str) -> Model:
-        """Raises GatewayError: the name is ungrammatical (400) or unknown (404)."""
+        """Raises GatewayError: the name is ungrammatical (400) or unknown (404, without the names that are `near`)."""
         name = name.strip()
         wanted = key(name)
         model = self._aliases.get(wanted) or self._find_listed(wanted)
@@ -332,7 +333,7 @@ class Catalog:
                     model=name,
                     early=True,
                 )
-            raise model_not_found(name, self._near(wanted))
+            raise model_not_found(name)
         return model
 
     def _find_listed(self, wanted: str) -> Model | None:
@@ -364,9 +365,10 @@ class Catalog:
             self._unlisted[name] = model
         return model
 
-    def _near(self, wanted: str) -> tuple[str, ...]:
+    def near(self, name: str) -> tuple[str, ...]:
+        """Names that look like an unknown one. Over many it takes milliseconds."""
         names = {key(m.name): m.name for m in [*self._aliases.values(), *self.listed()]}
-        return tuple(names[k] for k in difflib.get_close_matches(wanted, names, n=3, cutoff=0.6))
+        return tuple(names[k] for k in difflib.get_close_matches(key(name.strip()), names, n=3, cutoff=0.6))
 
 
 _SPLIT = re.compile(r"([^/:]+)[/:](.+)", re.S)
@@ -375,9 +377,10 @@ _LISTED_WORDS = frozenset({"completion", "embedding"})
 
 
 def _is_remote(provider: Provider, item: ListedModel) -> bool:
-    """A cloud model in the list of a real Ollama (ollama-protocol.md 5)."""
+    """A cloud model in the list of a real Ollama (ollama-protocol.md 5), which may be asked by another wire: it answers
+    at /v1 as well."""
     told = bool(item.raw.get("remote_host")) or bool(item.raw.get("remote_model"))
-    return provider.kind == "ollama" and (told or _in_cloud(item.id))
+    return provider.local and (told or _in_cloud(item.id))
 
 
 def _in_cloud(model: str) -> bool:

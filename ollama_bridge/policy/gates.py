@@ -14,7 +14,7 @@ from . import trim
 from .breaker import Breakers, Pass
 from .limits import Limits, Permit
 from .queue import Place, Queues
-from .router import Planned
+from .router import Plan, Planned
 
 _OF_TARGET = frozenset({Scope.MODEL, Scope.PROVIDER, Scope.THROTTLE})
 _CHARACTERS = 4  # of a token, about
@@ -71,9 +71,9 @@ class Gates:
             return sum(map(trim.estimate_message, request.messages)) + trim.estimate_tools(request.tools) + answer
         return sum(map(len, request.inputs)) // _CHARACTERS
 
-    async def admit(self, model: str, tokens: int, stream: bool) -> Permit:
+    async def admit(self, plan: Plan, tokens: int, stream: bool) -> Permit:
         """Once a request: the gateway's own limits and those of the public model. Raises GatewayError (429)."""
-        return await self._limits.admit_request(model, tokens, stream)
+        return await self._limits.admit_request(plan.name, tokens, stream, plan.asked)
 
     async def enter(self, planned: Planned, model: str, client: str, turn: Turn) -> GatewayError | None:
         """Fills `turn`. -> what to say when somebody refuses. `model`: the public name; `client`: whoever asks, for a

@@ -238,18 +238,19 @@ class Limits:
         self.counts_tokens = any(rate.tokens for rate in rates)
         self._everyone = (_claim(EVERYONE, everyone),) if everyone else ()
         self._models = {
-            key(name): (*self._everyone, _claim(f"model:{key(name)}", rate))
-            for name, rate in (models or {}).items()
-            if rate
+            key(name): (_claim(f"model:{key(name)}", rate),) for name, rate in (models or {}).items() if rate
         }
         self._providers = {
             name: (_claim(f"provider:{name}", rate),) for name, rate in (providers or {}).items() if rate
         }
 
-    async def admit_request(self, model: str, tokens: int, stream: bool) -> Permit:
-        """Once a request, before its first attempt: the gateway's own limits and those of the public model.
-        `tokens` as far as they can be guessed. Raises GatewayError (429): the client must wait."""
-        claims = self._models.get(key(model), self._everyone) if self._models else self._everyone
+    async def admit_request(self, model: str, tokens: int, stream: bool, asked: str = "") -> Permit:
+        """Once a request, before its first attempt: the gateway's own limits and those of the public model, and of
+        `asked`, the name by which the table was asked for it. `tokens` as far as they can be guessed. Raises
+        GatewayError (429): the client must wait."""
+        claims = self._everyone
+        if self._models:
+            claims = (*claims, *self._models.get(key(model), ()), *(self._models.get(key(asked), ()) if asked else ()))
         return await self._admit(claims, tokens, stream, None) if claims else UNLIMITED
 
     async def admit_attempt(self, provider: str, tokens: int, stream: bool) -> Permit:

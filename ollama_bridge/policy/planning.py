@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from . import router, sticky
-from .catalog import Model
+from .catalog import Model, key
 from .notes import header_text
 from .ports import Exchange
 from .router import Accounts, Plan, Planned
@@ -60,7 +60,8 @@ class Planner:
             presets=self._presets,
         )
         if conversation is not None or selected.routed:
-            plan = replace(plan, conversation=conversation, routed=selected.routed)
+            name = key(request.model.strip()) if selected.routed else ""  # of the table: it may have limits of its own
+            plan = replace(plan, conversation=conversation, routed=selected.routed, asked=name)
         if exchange.headers.get(_EXPLAIN, "0") not in ("", "0"):
             words = f"{facts.privacy} ({selected.privacy_by}), {facts.task}: {plan.in_words()}"
             exchange.notes["X-Bridge-Plan"] = header_text(words, PLAN_AT_MOST)

@@ -32,7 +32,7 @@ class Size:
 
 
 class Queue:
-    """Of one provider; `name` is for the words of errors. `size` may change while it works."""
+    """Of one provider; `name` is for the words of errors."""
 
     def __init__(self, name: str, size: Size, clock: Callable[[], float]) -> None:
         self._name = name
@@ -43,36 +43,37 @@ class Queue:
             str, deque[asyncio.Future[None]]
         ] = {}  # client -> oldest first; the client next in turn first
         self._turn = 1.0  # seconds that a turn takes, about
-        self.size = size
+        self._size = size
 
     async def enter(self, client: str) -> Place:
         """A place among those who work; give it back with `leave`. Raises GatewayError (503, with Retry-After): the
         queue is full, or it took too long."""
-        if self._working < self.size.at_once and not self._count:
+        if self._working < self._size.at_once and not self._count:
             self._working += 1
         else:
             await self._wait(client)
         return Place(self, self._clock())
 
     async def _wait(self, client: str) -> None:
-        if self._count >= self.size.waiting and not self._make_room(client):
+        if self._count >= self._size.waiting and not self._make_room(client):
             raise self._full()
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(client, deque()).append(turn)
         self._count += 1
         try:
-            async with asyncio.timeout(self.size.wait or None):
+            async with asyncio.timeout(self._size.wait or None):
                 await turn
         except TimeoutError:
             self._give_up(client, turn)
-            raise self._refusal(f"has not come to this request within {self.size.wait:g} s") from None
+            raise self._refusal(f"has not come to this request within {self._size.wait:g} s") from None
         except asyncio.CancelledError:
             self._give_up(client, turn)
             raise
 
     def _give_up(self, client: str, turn: asyncio.Future[None]) -> None:
-        if turn.cancelled():  # its turn had not come
-            self._remove(client, turn)
+        if turn.cancelled():  # its turn had not come; it may have been passed over already
+            if turn in self._waiting.get(client, ()):
+                self._remove(client, turn)
         elif turn.exception() is None:  # it had, in this very moment
             self._left()
 
@@ -91,7 +92,8 @@ class Queue:
         if len(self._waiting[greedy]) <= len(self._waiting.get(client, ())) + 1:
             return False
         turn = self._waiting[greedy][-1]
-        turn.set_exception(self._full())
+        if not turn.cancelled():  # else it is about to go by itself
+            turn.set_exception(self._full())
         self._remove(greedy, turn)
         return True
 
@@ -101,10 +103,21 @@ class Queue:
 
     def _left(self) -> None:
         self._working -= 1
-        while self._count and self._working < self.size.at_once:
+        self._wake()
+
+    def change(self, size: Size) -> None:
+        """From now on it holds; for who waits already, `wait` stays as it was."""
+        self._size = size
+        self._wake()
+
+    def _wake(self) -> None:
+        """Lets in whoever waits, for as long as there is room."""
+        while self._count and self._working < self._size.at_once:
             client, turns = next(iter(self._waiting.items()))
             turn = turns[0]
             self._remove(client, turn)
+            if turn.cancelled():  # its task has not heard of it yet
+                continue
             if client in self._waiting:
                 self._waiting[client] = self._waiting.pop(client)  # to the end of the row
             self._working += 1
@@ -114,7 +127,7 @@ class Queue:
         return self._refusal(f"is full, {self._count} requests are waiting")
 
     def _refusal(self, words: str) -> GatewayError:
-        wait = min(max(self._turn * (self._count + 1) / max(self.size.at_once, 1), 1.0), _LONGEST_ADVICE)
+        wait = min(max(self._turn * (self._count + 1) / max(self._size.at_once, 1), 1.0), _LONGEST_ADVICE)
         return GatewayError(
             f"the queue of provider '{self._name}' {words}; try again in {ceil(wait)} s",
             status=503, scope=Scope.THROTTLE, provider=self._name, retry_after=wait,
@@ -156,7 +169,7 @@ class Queues:
         before = self._queues
         self._queues = {name: before.get(name) or Queue(name, size, self._clock) for name, size in sizes.items()}
         for name, queue in self._queues.items():
-            queue.size = sizes[name]
+            queue.change(sizes[name])
 
     async def enter(self, provider: str, client: str) -> Place:
         """As Queue.enter; at once for a provider without a queue."""

@@ -18,8 +18,9 @@ from types import MappingProxyType
 
 from ..dialects.base import EMBED, EMBED_ONE, Facts, ModelView
 from ..errors import GatewayError, Scope, refuse
+from ..framing import dumps
 from ..providers.base import Provider
-from ..values import ChatRequest, EmbedRequest, Media, ToolResult
+from ..values import ChatRequest, EmbedRequest, Media, Opaque, ToolResult
 from .catalog import Model, Target
 from .facts import values
 from .families import PREFILL, family_profile
@@ -62,7 +63,7 @@ class Plan:
     """Targets in the order to be asked, those of one target next to each other unless one of them rests; `left_out`
     says why others are not in it. `first`: who would be asked first if nobody rested. `routed`: the client left the
     choice to us, and is told who answered. `conversation`: what to remember that by, where it matters.
-    `name`: of the model that was asked for."""
+    `name`: of the model; `asked`: the table's own name for the choice ("auto"), where it was asked by that."""
 
     targets: tuple[Planned, ...]
     first: Target
@@ -70,6 +71,7 @@ class Plan:
     left_out: tuple[tuple[Target, str], ...] = ()
     routed: bool = False
     conversation: bytes | None = None
+    asked: str = ""
 
     def names(self) -> list[str]:
         return list(map(_called, self.targets))
@@ -104,12 +106,15 @@ def facts_of(kind: str, request: ChatRequest | EmbedRequest) -> Facts:
             request.model, kind, stream=False, privacy=request.privacy, task=request.task, provider=request.provider
         )
     media: list[Media] = []
+    addressed = False  # by a part that is passed on as it came, a video or a file
     for message in request.messages:
         for block in message.blocks:
             if type(block) is Media:
                 media.append(block)
             elif type(block) is ToolResult:
                 media += [part for part in block.content if type(part) is Media]
+            elif type(block) is Opaque:
+                addressed = addressed or b"://" in dumps(block.payload)
     last = request.messages[-1] if request.messages else None
     return Facts(
         model=request.model,
@@ -117,7 +122,7 @@ def facts_of(kind: str, request: ChatRequest | EmbedRequest) -> Facts:
         stream=request.stream,
         tools=bool(request.tools),
         images=any(part.kind == "image" for part in media),
-        image_urls=any(part.url for part in media),
+        image_urls=addressed or any(part.url for part in media),
         audio=any(part.kind == "audio" for part in media),
         prefill=last is not None and last.role == "assistant" and bool(last.text()),
         thinking=bool(request.think),
@@ -178,7 +183,7 @@ def plan(
     models that could serve the request; it is asked only for a refusal. `presets`: the row that a provider was made
     from, by its name.
 
-    Raises GatewayError: nothing local for a strict request, or a picture that would have to be fetched for one (403);
+    Raises GatewayError: nothing local for a strict request, or a file that would have to be fetched for one (403);
     no target at the provider that the client names (400); every target's provider is off (500, with what to do)."""
     strict = facts.privacy == "strict"
     left_out: list[tuple[Target, str]] = []
@@ -197,7 +202,7 @@ def plan(
         provider = candidate.accounts[0]
         why = _leaving(candidate.target, provider) if strict or candidate.model.strict else None
         if why is None and candidate.model.strict and facts.image_urls and not strict:
-            why = "is strict, and a picture would have to be fetched"
+            why = "is strict, and a picture or file would have to be fetched"
         if why is None and provider.off is not None:
             why, off = provider.off, off or provider.off
         if why is None:
@@ -211,8 +216,8 @@ def plan(
         raise GatewayError(off, status=500, scope=Scope.NO_KEY, provider=candidates[0].target.provider)
     if strict and facts.image_urls:
         raise refuse(
-            "privacy_mode is strict, and a picture is named by its address: fetching it would tell others; send the "
-            "picture itself",
+            "privacy_mode is strict, and a picture or file is named by its address: fetching it would tell others; "
+            "send what it holds",
             status=403,
             param="privacy_mode",
         )

@@ -84,6 +84,7 @@ class Selection:
         facts = facts_of(exchange.kind, request)
         asked = task_word(request.task, "task") or task_word(headers.get(_TASK), TASK_HEADER)
         task = task_of(facts, asked)
+        conversation = request  # as it came: embeddings are of no conversation
         if task == "embedding" and isinstance(request, ChatRequest):
             request = as_embedding(request)
             exchange.kind, exchange.body = EMBED, b""
@@ -102,14 +103,14 @@ class Selection:
             Said(stands_for, f"the model '{request.model}'"),
         )
         earlier = Said(
-            STRICT if self._was_strict(exchange, request) else None, "an earlier request of this conversation"
+            STRICT if self._was_strict(exchange, conversation) else None, "an earlier request of this conversation"
         )
         privacy = privacy_of(wishes, (earlier,), self._table.default)
-        self._remember(exchange, request, privacy)
+        self._remember(exchange, conversation, privacy)
         model = None if routed else await self._named(request.model, facts.provider, privacy.word == STRICT)
         if model is not None and model.strict and privacy.word != STRICT:
             privacy = Said(STRICT, f"the model map, for '{model.name}'")
-            self._remember(exchange, request, privacy)
+            self._remember(exchange, conversation, privacy)
         facts.privacy, facts.task = privacy.word, task
         if model is None:
             model = await self._from_table(facts)

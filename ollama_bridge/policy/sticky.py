@@ -5,8 +5,9 @@ wires, a clock of its own.
 
 A provider keeps the prompts of an account in a cache, so the next turn of a conversation is cheaper and quicker where
 the last one was. And a conversation that was strict once holds what must not leave: a later turn that forgets to say so
-is strict as well, whatever model it names. That is told by the user's first words alone: two conversations that begin
-alike are taken for one, which errs on the safe side. A request without an answer in it begins a new conversation.
+is strict as well, whatever model it names. That is told by the user's first words alone, or by the picture where there
+are none: two conversations that begin alike are taken for one, which errs on the safe side. A request without an answer
+in it begins a new conversation.
 
 One memory a process: of several, each remembers what it has served itself.
 """
@@ -18,7 +19,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..values import ChatRequest, EmbedRequest, Message
+from ..framing import dumps
+from ..values import Block, ChatRequest, EmbedRequest, Media, Message, Opaque
 
 SERVED_SECONDS = 3600.0  # as long as the longest prompt cache on offer
 STRICT_SECONDS = 24 * 3600.0
@@ -69,7 +71,7 @@ def opening(caller: str, request: ChatRequest | EmbedRequest) -> Fingerprint | N
     conversation. `caller`: whose it is."""
     if isinstance(request, EmbedRequest):
         return None
-    first = _first(request.messages, "user")
+    first = next((_beginning(message) for message in request.messages if message.role == "user"), "")
     return _fingerprint("opening", caller, first) if first else None
 
 
@@ -87,6 +89,17 @@ def conversation(caller: str, model: str, request: ChatRequest | EmbedRequest) -
 
 def _first(messages: Iterable[Message], role: str) -> str:
     return next((message.text() for message in messages if message.role == role), "")
+
+
+def _beginning(message: Message) -> str:
+    """The words of a message, or else what it shows."""
+    return message.text() or "".join(map(_content, message.blocks))
+
+
+def _content(block: Block) -> str:
+    if isinstance(block, Media):
+        return block.data or block.url or ""
+    return dumps(block.payload).decode() if isinstance(block, Opaque) else ""
 
 
 def _fingerprint(*parts: str) -> Fingerprint:
