@@ -13,14 +13,14 @@ import signal
 import socket
 import tempfile
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from aiohttp import web
 
 from . import collector, screen, workers
-from .config import Config
+from .config import Address, Config
 from .engine import Engine, Lasting
 from .logs import logger, set_up
 from .policy.metrics import forget, share
@@ -29,6 +29,7 @@ from .reload import Reloading
 from .web.server import Doors, build
 
 BACKLOG = 1024  # connections that wait to be taken in; more at a moment are reset
+TURNS = 3  # of the loop, in which a request that has just come in reaches the doors
 ENDING = 5.0  # seconds in which requests that are told to end can say so to their clients
 
 
@@ -38,6 +39,7 @@ class Running:
 
     url: str
     address: str
+    _bound: Address  # as configured at the start
     _port: int
     _engine: Engine
     _lasting: Lasting
@@ -46,6 +48,7 @@ class Running:
     _log: Log
     _exit: contextlib.AsyncExitStack = field(repr=False)
     _leaving: set[asyncio.Task[None]] = field(default_factory=set)
+    _needed: set[Engine] = field(default_factory=set)  # engines of earlier configurations that still answer
 
     @property
     def config(self) -> Config:
@@ -53,20 +56,32 @@ class Running:
 
     def change(self, config: Config) -> None:
         """From the next request on `config` holds; requests under way end with what they began with. Where we listen
-        does not change. Raises as making an engine does, and then everything stays as it was."""
+        does not change. Raises as making an engine does, and ValueError where it would take the key from what others
+        can reach; then everything stays as it was."""
+        self._check_reach(config)
         before, engine = self._engine, Engine(config, self._lasting, self._engine)
         set_up(config.server.log_level)
         engine.start(self._port)
-        front = self._doors.change(engine.services, engine.settings)
+        front = self._doors.change(engine.services, replace(engine.settings, bound_host=self._bound.host))
         self._lasting.limiting.change(config)
         self._engine = engine
+        self._needed.add(before)
         task = asyncio.ensure_future(self._let_go(before, front.idle()))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
+    def _check_reach(self, config: Config) -> None:
+        """A configuration is judged by the address it names, which need not be the one that we listen on."""
+        bound, server = self._bound, config.server
+        if server.listen.host != bound.host and not (bound.loopback or server.api_key or server.open):
+            raise ValueError(
+                f"it listens on {bound} without a key: another server.listen needs a restart, or set server.api_key"
+            )
+
     async def _let_go(self, engine: Engine, idle: Coroutine[Any, Any, None]) -> None:
         await idle
-        await engine.close(after=self._engine)
+        self._needed.discard(engine)
+        await engine.close((self._engine, *self._needed))
 
     def hurry(self) -> None:
         """Requests under way are told to end now."""
@@ -80,6 +95,8 @@ class Running:
             await site.stop()
         if self._runner.server is not None:
             self._runner.server.pre_shutdown()  # connections without a request end now, the others after theirs
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
         if self._doors.open:
             self._log.info("ending", requests=self._doors.open, seconds=drain)
         if not await self._doors.idle_within(drain):
@@ -118,7 +135,16 @@ async def start(config: Config, sockets: Sequence[socket.socket] = ()) -> Runnin
         raise
     address = str(type(listen)(listen.host, port))
     running = Running(
-        f"http://{client_host(listen.host)}:{port}", address, port, engine, lasting, doors, runner, log, exit_stack
+        f"http://{client_host(listen.host)}:{port}",
+        address,
+        listen,
+        port,
+        engine,
+        lasting,
+        doors,
+        runner,
+        log,
+        exit_stack,
     )
     exit_stack.push_async_callback(lambda: running._engine.close())
     return running
@@ -148,13 +174,13 @@ def serve(config: Config, read: Callable[[], Config], processes: int = 1) -> Non
         def work(tell: Callable[[], None], first: int) -> None:
             _run(_serve(config, read, lambda _: tell(), workers.listeners(kept), first))
 
+        set_up(config.server.log_level)
         log = logger("ollama_bridge")
 
         def lost(worker: int) -> None:
             forget(worker)
             log.error("a worker has died, another takes its place", worker=worker)
 
-        set_up(config.server.log_level)
         workers.supervise(processes, work, lambda: screen.startup(config, address), lost)
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 
-from .errors import GatewayError, UpstreamRefused
+from .errors import MODEL_NOT_FOUND, GatewayError, UpstreamRefused
 from .policy.catalog import Catalog, Model, Target
 from .policy.ports import Log
 from .policy.sources import OWN_MODELS
@@ -135,7 +135,12 @@ class Discovery:
         except GatewayError:
             pass
         await self.refresh(local=current)
-        model = self._catalog.find(name)
+        try:
+            model = self._catalog.find(name)
+        except GatewayError as error:
+            if error.code == MODEL_NOT_FOUND:
+                error.near = self._catalog.near(name)
+            raise
         return self._in_doubt(model) if current else model
 
     def _is_ollamas(self, target: Target) -> bool:
@@ -165,19 +170,18 @@ class Discovery:
         try:
             async with asyncio.timeout(LIMIT):
                 listed = await provider.models()
-        except (GatewayError, UpstreamRefused, TimeoutError) as error:
+            self._catalog.learn(provider, listed, time.time())
+        except Exception as error:  # whatever a service lists, or an SDK makes of it: it is asked again
             self._asked[provider.name] = clock()
             if provider.name not in self._down:
                 self._down.add(provider.name)
-                why = error.message if isinstance(error, GatewayError) else str(error) or "no answer in time"
-                self._log.warning("models not listed", provider=provider.name, why=why)
+                self._log.warning("models not listed", provider=provider.name, why=_why(error))
             if provider.kind == "ollama":
                 self._catalog.learn(provider, [], time.time())
             return
         self._asked[provider.name] = clock()
         self._down.discard(provider.name)
         self._mute.discard(provider.name)
-        self._catalog.learn(provider, listed, time.time())
 
     # -- beside what a provider lists ------------------------------------------------------------------------------
     async def _look_up_prices(self, provider: Provider) -> None:
@@ -186,12 +190,11 @@ class Discovery:
             return
         try:
             told = await self._book.look_up(provider.base_url, models)
-        except OSError as error:
+            if told:
+                self._catalog.learn_packaged(provider.name, told)
+        except Exception as error:  # a package's own book
             if self._first("no prices"):
-                self._log.warning("prices not looked up", why=str(error))
-            return
-        if told:
-            self._catalog.learn_packaged(provider.name, told)
+                self._log.warning("prices not looked up", why=_why(error))
 
     async def _keep(self, provider: Provider) -> None:
         if self._shelf is None or provider.name in self._down:
@@ -199,9 +202,10 @@ class Discovery:
         models, told = self._catalog.told_of(provider.name)
         try:
             await asyncio.to_thread(self._shelf.write, provider, models, told)
-        except OSError as error:
+        except Exception as error:  # what a service listed may be nothing that can be written
             if self._first("not kept"):
-                self._log.warning("models not kept for the next start", why=error.strerror or type(error).__name__)
+                why = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+                self._log.warning("models not kept for the next start", why=why)
 
     def _tell_of_ends(self, provider: Provider) -> None:
         ends = self._catalog.ending(provider.name, datetime.now(UTC).date())
@@ -215,3 +219,12 @@ class Discovery:
             return False
         self._said.add(event)
         return True
+
+
+def _why(error: Exception) -> str:
+    """Words for the log. Those of an error that nobody expected may quote anything: its type must do."""
+    if isinstance(error, TimeoutError):
+        return str(error) or "no answer in time"
+    if isinstance(error, GatewayError):
+        return error.message
+    return str(error) if isinstance(error, UpstreamRefused | OSError) else type(error).__name__

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -300,11 +300,11 @@ class Engine:
                 self._log.warning("provider points at this gateway itself", provider=name)
         self.discovery.start()
 
-    async def close(self, after: Engine | None = None) -> None:
-        """`after`: the engine that took its place, and the providers that did not change."""
+    async def close(self, others: Collection[Engine] = ()) -> None:
+        """`others`: the engines that still answer; providers that did not change are theirs too."""
         await self.discovery.stop()
         for name, accounts in self.accounts.items():
-            if after is None or after.accounts.get(name) is not accounts:
+            if not any(other.accounts.get(name) is accounts for other in others):
                 for provider in accounts:
                     await provider.close()
 

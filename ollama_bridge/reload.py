@@ -8,15 +8,19 @@ All or nothing: a configuration that is wrong changes nothing, and the log names
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import os
 from collections.abc import Callable, Iterable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Protocol
 
 from .config import Config, ConfigError
+from .errors import GatewayError
 from .policy.ports import Log
 
 SETTLE_MS = 200  # an editor writes a file in several steps: they are taken for one change
+LOOK_MS = 2000  # how often files are looked at that no event has told of: a folder far up was exchanged
+REST = 2.0  # seconds until folders are watched again that could not be
 
 
 class Changing(Protocol):
@@ -38,12 +42,11 @@ class Reloading:
         self._read = read
         self._log = log
         self._asked = asyncio.Event()
+        self._moved = asyncio.Event()  # other files are to be watched
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._work())]
-        if self._running.config.files:
-            self._tasks.append(asyncio.create_task(self._watch(self._running.config.files)))
+        self._tasks = [asyncio.create_task(self._work()), asyncio.create_task(self._watch())]
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -64,25 +67,79 @@ class Reloading:
         try:
             config = await asyncio.to_thread(self._read)
         except ConfigError as error:
-            self._log.error("configuration not reloaded, the old one stays", problems=error.lines())
+            self._refuse(error.lines())
+            return
+        except Exception as error:
+            self._refuse([_told(error, OSError)])
             return
         before = self._running.config
         try:
             self._running.change(config)
-        except (ValueError, OSError) as error:
-            self._log.error("configuration not reloaded, the old one stays", problems=[str(error)])
+        except Exception as error:
+            self._refuse([_told(error, ValueError, OSError, GatewayError)])
             return
+        if config.files != before.files:
+            self._moved.set()
         if config.server.listen != before.server.listen:
             self._log.warning("another address needs a restart", listen=str(before.server.listen))
         self._log.info("configuration reloaded", providers=len(config.providers), models=len(config.models))
 
-    async def _watch(self, files: Iterable[Path]) -> None:
-        """Folders are watched, not files: most editors put a new file in the place of the old one."""
+    def _refuse(self, problems: list[str]) -> None:
+        self._log.error("configuration not reloaded, the old one stays", problems=problems)
+
+    async def _watch(self) -> None:
+        """Folders are watched, not files: most editors put a new file in the place of the old one. Both the folder that
+        a path names and the one that its links lead to: a mounted ConfigMap exchanges the links."""
         from watchfiles import awatch  # not before it is needed: it brings a library of its own
 
-        wanted = {path.resolve() for path in files}
-        folders = {path.parent for path in wanted if path.parent.is_dir()}
-        with contextlib.suppress(asyncio.CancelledError):
-            async for changes in awatch(*folders, recursive=False, step=SETTLE_MS, debounce=4 * SETTLE_MS):
-                if wanted & {Path(path) for _, path in changes}:
-                    self.ask()
+        seen: dict[Path, Look] = {}
+        while True:
+            self._moved.clear()
+            files = self._running.config.files
+            seen = {path: seen.get(path) or _look(path) for path in files}
+            paths = _spellings(files)
+            folders = {path.parent for path in paths if path.parent.is_dir()}
+            if not folders:
+                await self._moved.wait()
+                continue
+            watching = awatch(
+                *folders,
+                recursive=False,
+                step=SETTLE_MS,
+                debounce=4 * SETTLE_MS,
+                stop_event=self._moved,
+                rust_timeout=LOOK_MS,
+                yield_on_timeout=True,
+            )
+            try:
+                async with aclosing(watching):
+                    async for changes in watching:
+                        before, seen = seen, {path: _look(path) for path in files}
+                        if seen != before or paths & {Path(path) for _, path in changes}:
+                            self.ask()
+                        if _spellings(files) != paths:
+                            break
+            except (OSError, RuntimeError):  # a folder went while it was about to be watched
+                await asyncio.sleep(REST)
+
+
+Look = tuple[str, int, int, int]  # where a path leads, and what tells one content from another
+
+
+def _look(path: Path) -> Look:
+    real = os.path.realpath(path)
+    try:
+        found = os.stat(real)
+    except OSError:
+        return real, 0, 0, 0
+    return real, found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _spellings(files: Iterable[Path]) -> set[Path]:
+    """Each path as it is named, and as its links lead now."""
+    return {spelled for path in files for spelled in (path.absolute(), Path(os.path.realpath(path)))}
+
+
+def _told(error: Exception, *known: type[Exception]) -> str:
+    """Words for the log. Those of an error that nobody expected may quote anything: its type must do."""
+    return str(error) if isinstance(error, known) else type(error).__name__

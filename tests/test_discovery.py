@@ -201,6 +201,7 @@ class Account:
     """A provider whose catalogue is `there`, or that cannot be reached."""
 
     kind = "openai"
+    local = False
     off: str | None = None
     profile = Profile()
 
@@ -357,6 +358,52 @@ def test_the_end_of_a_model_is_told_once() -> None:
         up.there = (ListedModel("a", retires=soon), ListedModel("d", retires=soon))
         await asyncio.sleep(EVERY)
         assert lines.lines[1:] == [("models retire soon", {"provider": "up", "models": [f"d on {soon}"]})]
+        await discovery.stop()
+
+    run(main())
+
+
+class Odd(Account):
+    """Lists what nobody expects, for once."""
+
+    def __init__(self, name: str, what: Any) -> None:
+        super().__init__(name, ListedModel("a"))
+        self.what = what
+
+    async def models(self) -> list[ListedModel]:
+        what, self.what = self.what, None
+        if isinstance(what, Exception):
+            raise what
+        return await super().models() if what is None else what  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("what", "why"), [(RuntimeError("sk-secret"), "RuntimeError"), ([{"id": "a"}], "TypeError")])
+def test_an_odd_list_does_not_end_asking(what: Any, why: str) -> None:
+    async def main() -> None:
+        catalog, lines, discovery = discovered(Odd("up", what))
+        discovery.start()
+        await asyncio.sleep(QUIET + 1)
+        assert lines.lines == [("models not listed", {"provider": "up", "why": why})]
+        await asyncio.sleep(RETRY)
+        assert catalog.find("up/a")
+        await discovery.stop()
+
+    run(main())
+
+
+def test_an_odd_price_does_not_end_asking() -> None:
+    class Bad(Book):
+        async def look_up(self, base_url: str, models: Collection[str]) -> dict[str, Known]:
+            await super().look_up(base_url, models)
+            raise KeyError("sk-secret")
+
+    async def main() -> None:
+        book = Bad()
+        _, lines, discovery = discovered(Account("up", ListedModel("a")), book=book)
+        discovery.start()
+        await asyncio.sleep(EVERY + QUIET)
+        assert len(book.asked) == 2
+        assert lines.lines == [("prices not looked up", {"why": "KeyError"})]
         await discovery.stop()
 
     run(main())

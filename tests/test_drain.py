@@ -5,6 +5,7 @@ None ends silently.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 import yaml
+from aiohttp import web
 from doors import CHAT, GENERATE, V1, Ask, Door, Heard, Turn, ask_door
 from fakes.ollama_wire import FakeOllama
 from fakes.openai_wire import FakeOpenAI
@@ -109,6 +111,100 @@ async def test_ready_no_longer(tmp_path: Path) -> None:
             async with gateway.http.get(gateway.url + path) as response:
                 assert response.status == (503 if path == "/ready" else 200)
                 assert response.headers["Connection"] == "close"
+
+
+# -- requests that no provider is asked for yet ------------------------------------------------------------------------
+BODY = b'{"model":"wire-0","messages":[{"role":"user","content":"Count."}],"stream":false}'
+
+
+class Half:
+    """A request of which the head and the first bytes of the body are sent."""
+
+    def __init__(self, gateway: Gateway, path: str) -> None:
+        self.port = int(gateway.url.rpartition(":")[2])
+        self.path = path
+
+    async def __aenter__(self) -> Half:
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
+        head = f"POST {self.path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(BODY)}\r\n\r\n"
+        self.writer.write(head.encode() + BODY[:10])
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.writer.close()
+
+    async def answer(self) -> tuple[int, bytes, dict[str, object]]:
+        """-> (status, head, body)"""
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        return int(head.split()[1]), head, json.loads(await self.reader.read())
+
+
+async def test_a_body_that_is_still_coming_may_come(tmp_path: Path) -> None:
+    async with before(tmp_path, Script(text=TEXT)) as (gateway, _), Half(gateway, "/api/chat") as half:
+        await until(lambda: gateway.running._doors.open == 1)
+        stopping = asyncio.ensure_future(gateway.running.stop(drain=30))
+        await until(lambda: not gateway.running._runner.sites)
+        await asyncio.sleep(0.05)
+        half.writer.write(BODY[10:] + b"GET /api/version HTTP/1.1\r\nHost: localhost\r\n\r\n")  # the last is not read
+        async with asyncio.timeout(10):
+            status, _, body = await half.answer()
+            await stopping
+    assert (status, body["message"]) == (200, {"role": "assistant", "content": "".join(TEXT)})
+
+
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        ("/api/chat", WORDS),
+        ("/api/show", WORDS),
+        ("/v1/chat/completions", {"message": WORDS, "type": "api_error", "param": None, "code": None}),
+    ],
+)
+async def test_whose_body_does_not_come_in_time_is_told(tmp_path: Path, path: str, error: object) -> None:
+    async with before(tmp_path, Script(text=TEXT)) as (gateway, _), Half(gateway, path) as half:
+        await until(lambda: gateway.running._doors.open == 1)
+        stopping = asyncio.ensure_future(gateway.running.stop())
+        async with asyncio.timeout(10):
+            status, head, body = await half.answer()
+            half.writer.close()
+            await stopping
+    assert (status, body) == (503, {"error": error})
+    assert b"\r\nConnection: close\r\n" in head and b"\r\nRetry-After: 1\r\n" in head
+
+
+async def test_who_waits_for_a_real_ollamas_words_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold(self: FakeOllama, request: web.Request) -> web.Response:
+        asked.set()
+        await go_on.wait()
+        return web.json_response({})
+
+    monkeypatch.setattr(FakeOllama, "show", hold)
+    async with FakeOllama({"tiny": ("completion",)}) as real:
+        async with running(tmp_path, {"providers": {"real": ollama_provider(real.url)}}) as gateway:
+            asking = asyncio.ensure_future(gateway.http.post(f"{gateway.url}/api/show", json={"model": "tiny"}))
+            await asyncio.wait_for(asked.wait(), 10)
+            await gateway.running.stop()
+            async with await asking as response:
+                assert (response.status, await response.json()) == (503, {"error": WORDS})
+        go_on.set()
+
+
+async def test_a_request_that_has_just_come_in_is_answered(tmp_path: Path) -> None:
+    """Nothing of the gateway but aiohttp's parser has seen it."""
+    async with before(tmp_path) as (gateway, _):
+        server = gateway.running._runner.server
+        known = set(server.connections)
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
+        await until(lambda: len(server.connections) > len(known))
+        [connection] = set(server.connections) - known
+        connection.data_received(b"GET /api/version HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        async with asyncio.timeout(10):
+            await gateway.running.stop()
+            said = await reader.read()
+        writer.close()
+    assert said.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 STREAMS = 200

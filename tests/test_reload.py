@@ -6,12 +6,14 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,10 @@ from fakes.openai_wire import FakeOpenAI
 from fakes.script import Script
 from gateway import Gateway, alias, openai_provider, running
 from watch import until, watching
+from web_stubs import StubLog
 
 from ollama_bridge.config import Config, load
+from ollama_bridge.errors import GatewayError
 from ollama_bridge.logs import logger
 from ollama_bridge.reload import Reloading
 
@@ -212,6 +216,168 @@ async def test_reloads_under_load_fail_nobody(tmp_path: Path) -> None:
         told = [line for line in watch.lines.bugs if "the old one stays" in line]
         assert len(told) == RELOADS // 2
         assert not set(watch.bugs) - set(told)
+
+
+async def test_what_everybody_can_reach_keeps_its_key(tmp_path: Path) -> None:
+    """The file may say what is good for another address: where we listen is what counts."""
+    async with FakeOpenAI() as wire:
+        files = Files(tmp_path, wire.url)
+        content = files.content(server={"listen": "0.0.0.0:0", "api_key": "ours"})
+        async with running(tmp_path, content) as gateway:
+            files.write()
+            with pytest.raises(ValueError, match=r"^it listens on 0\.0\.0\.0:0 without a key: "):
+                gateway.running.change(files.read())
+            assert await status(gateway, "m") == 401
+            files.write(server={"api_key": "another"})
+            gateway.running.change(files.read())
+            async with gateway.http.get(f"{gateway.url}/api/version", headers={"X-API-Key": "another"}) as response:
+                assert response.status == 200
+
+
+async def test_what_only_this_machine_can_reach_stays_guarded(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path) as (gateway, files, _):
+        files.write(server={"listen": "0.0.0.0:0", "open": True})
+        gateway.running.change(files.read())
+        async with gateway.http.get(f"{gateway.url}/api/version", headers={"Host": "evil.example"}) as response:
+            assert response.status == 403
+
+
+async def test_a_provider_is_kept_as_long_as_any_stream_needs_it(tmp_path: Path) -> None:
+    """Two engines share it, a third has another: the first to become idle does not close it."""
+    first, second = asyncio.Event(), asyncio.Event()
+    async with gateway_of(tmp_path) as (gateway, files, wire):
+        wire.play("m", Script(text=("one ", "two"), hold_content=first))
+        wire.play("n", Script(text=("one ", "two"), hold_content=second))
+        asking = [asyncio.ensure_future(gateway.ask(V1, ASK, "m", True))]
+        await wire.request_about("m")
+        files.write(models={"new": alias("wire", "n")})
+        gateway.running.change(files.read())
+        asking.append(asyncio.ensure_future(gateway.ask(V1, ASK, "new", True)))
+        await wire.request_about("n")
+        shared = gateway.running._engine.providers["wire"]
+        files.write(provider={"api_key": "sk-another-key"})
+        gateway.running.change(files.read())
+        first.set()
+        await asking[0]
+        await until(lambda: len(gateway.running._leaving) == 1)
+        assert shared._calls is not None, "closed under a stream"
+        second.set()
+        heard = await asking[1]
+        assert (heard.text, heard.error, heard.finished) == ("one two", None, True)
+        await until(lambda: shared._calls is None)
+
+
+class Stand:
+    """A gateway that takes every configuration, unless it is told otherwise."""
+
+    def __init__(self, *files: Path) -> None:
+        self.config = replace(load(None, env={}), files=frozenset(files))
+        self.fails: Exception | None = None
+
+    def change(self, config: Config) -> None:
+        if self.fails is not None:
+            raise self.fails
+        self.config = config
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(5, "Input/output error"), "Input/output error"),
+        (RuntimeError("sk-secret"), "RuntimeError"),
+        (GatewayError("no such thing", status=500), "no such thing"),
+    ],
+    ids=["OSError", "a bug", "GatewayError"],
+)
+@pytest.mark.parametrize("where", ["read", "change"])
+async def test_nothing_ends_reloading(where: str, error: Exception, told: str) -> None:
+    stand, read = Stand(), 0
+
+    def anew() -> Config:
+        nonlocal read
+        read += 1
+        if where == "read" and read == 1:
+            raise error
+        return load(None, env={})
+
+    stand.fails = error if where == "change" else None
+    log = StubLog()
+    reloading = Reloading(stand, anew, log)
+    reloading.start()
+    reloading.ask()
+    async with asyncio.timeout(PATIENCE):
+        await until(lambda: bool(log.lines))
+        stand.fails = None
+        reloading.ask()
+        await until(lambda: len(log.lines) == 2)
+    await reloading.stop()
+    assert [event for event, _ in log.lines] == [
+        "configuration not reloaded, the old one stays",
+        "configuration reloaded",
+    ]
+    [problem] = log.lines[0][1]["problems"]
+    if where == "read" and isinstance(error, GatewayError):
+        told = "GatewayError"  # nobody expects one there
+    assert told in problem and "sk-secret" not in problem
+
+
+class Asked(Reloading):
+    """Counts instead of reading, and takes `files` for those of the configuration that was read."""
+
+    def __init__(self, stand: Stand) -> None:
+        super().__init__(stand, lambda: stand.config, logger("test"))
+        self.reads = 0
+
+    async def _reload(self) -> None:
+        self.reads += 1
+        await super()._reload()
+
+    async def after(self, change: Callable[[], object]) -> None:
+        """Returns once it has been read again."""
+        reads = self.reads
+        change()
+        async with asyncio.timeout(PATIENCE):
+            await until(lambda: self.reads > reads)
+
+
+async def test_a_linked_folder_is_seen_changing_each_time(tmp_path: Path) -> None:
+    """As Kubernetes mounts a ConfigMap: the file is a link into a folder that is a link, and that is exchanged."""
+    data, file = tmp_path / "..data", tmp_path / "config.yaml"
+
+    def exchange(version: int) -> None:
+        folder = tmp_path / f"..{version}"
+        folder.mkdir()
+        (folder / "config.yaml").write_text(str(version))
+        draft = tmp_path / "..data_tmp"
+        draft.symlink_to(folder.name)
+        draft.replace(data)
+        if version:
+            shutil.rmtree(tmp_path / f"..{version - 1}")
+
+    exchange(0)
+    file.symlink_to("..data/config.yaml")
+    asked = Asked(Stand(file))
+    asked.start()
+    await asyncio.sleep(0.5)
+    assert not asked.reads
+    for version in (1, 2, 3):
+        await asked.after(lambda version=version: exchange(version))  # type: ignore[misc]
+    await asked.stop()
+
+
+async def test_a_file_that_the_new_configuration_names_is_watched(tmp_path: Path) -> None:
+    first, other = tmp_path / "config.yaml", tmp_path / "secrets" / "key"
+    first.write_text("1")
+    other.parent.mkdir()
+    stand = Stand(first)
+    asked = Asked(stand)
+    asked._read = lambda: replace(load(None, env={}), files=frozenset((first, other)))
+    asked.start()
+    await asked.after(asked.ask)
+    await asyncio.sleep(0.5)
+    for text in ("a", "bc"):
+        await asked.after(lambda text=text: other.write_text(text))  # type: ignore[misc]
+    await asked.stop()
 
 
 # -- a real process ----------------------------------------------------------------------------------------------------

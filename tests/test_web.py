@@ -8,10 +8,13 @@ import gzip
 import json
 import os
 import re
+import threading
 from collections.abc import Awaitable, Callable
+from unittest import mock
 
 import pytest
 import zstandard
+from aiohttp.base_protocol import BaseProtocol
 from golden import Answer, answer_of, send
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -267,7 +270,11 @@ async def test_a_body_that_is_no_zstd_is_refused_natively(path: str, sent: bytes
 
 @pytest.mark.parametrize(
     ("path", "encoding", "body"),
-    [("/api/chat", "zstd", ZSTD), ("/api/chat", "gzip", gzip.compress(b"x")), ("/v1/embeddings", "gzip", b"\x1f\x8b")],
+    [
+        ("/api/chat", "zstd", ZSTD),
+        ("/api/chat", "gzip", gzip.compress(b"x", mtime=0)),
+        ("/v1/embeddings", "gzip", b"\x1f\x8b"),
+    ],
 )
 async def test_other_encodings_are_read_as_they_are(path: str, encoding: str, body: bytes) -> None:
     async with front() as gateway:
@@ -570,6 +577,42 @@ async def test_writing_waits_for_a_slow_reader_and_heart_beats_do_not() -> None:
     assert answer.whole
     assert answer.body.replace(b" ", b"") == b"".join(lines)
     assert len(answer.chunks or ()) < 2 * len(lines)
+
+
+async def test_a_heart_beat_does_not_come_between_the_parts_of_a_chunk() -> None:
+    """Not even when the client reads again, and the rest of the chunk is not written yet."""
+    line = b"x" * 8_000_000
+
+    async def script(exchange: Exchange, sink: Sink) -> None:
+        await sink.start("application/x-ndjson", {})
+        writing = asyncio.ensure_future(sink.write(line))
+        while not writing.done():
+            await asyncio.sleep(0)
+            with mock.patch.object(BaseProtocol, "writing_paused", False):
+                sink.beat(b" ")
+        await writing
+        await sink.finish()
+
+    async with front(script) as gateway:
+        reader, writer = await connect(gateway)
+        writer.write(POST.replace(b"localhost", b"localhost\r\nConnection: close"))
+        head = await reader.readuntil(b"\r\n\r\n")
+        answer = answer_of("POST", head, await reader.read())
+        writer.close()
+    assert answer.whole and answer.body.strip(b" ") == line
+
+
+async def test_the_metrics_page_is_made_beside_the_loop() -> None:
+    async with front() as gateway:
+        made: list[int] = []
+
+        def exposition() -> tuple[bytes, str]:
+            made.append(threading.get_ident())
+            return b"# page\n", "text/plain"
+
+        with mock.patch.object(gateway.metrics, "exposition", exposition):
+            assert text(await send(gateway.url, "GET", "/metrics")) == "200 # page\n"
+        assert made and made[0] != threading.get_ident()
 
 
 async def test_a_large_whole_answer_reaches_a_slow_reader() -> None:

@@ -110,9 +110,12 @@ class StubMetrics:
 
 @dataclass
 class StubLog:
-    lines: list[tuple[str, dict[str, object]]] = field(default_factory=list)
+    lines: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def info(self, event: str, **fields: object) -> None:
+        self.lines.append((event, fields))
+
+    def warning(self, event: str, **fields: object) -> None:
         self.lines.append((event, fields))
 
     def error(self, event: str, **fields: object) -> None:

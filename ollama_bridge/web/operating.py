@@ -5,6 +5,8 @@ Knows: /health, /ready and /metrics. Must not know: keys, models, providers.
 
 from __future__ import annotations
 
+import asyncio
+
 from ..dialects.base import Answer
 from ..errors import refuse
 from ..framing import dumps
@@ -30,7 +32,7 @@ def ready(is_ready: bool) -> Answer:
     return Answer(503, "application/json; charset=utf-8", b'{"status":"draining"}')
 
 
-def metrics(source: Metrics) -> Answer:
-    """The page that Prometheus scrapes."""
-    page, content_type = source.exposition()
+async def metrics(source: Metrics) -> Answer:
+    """The page that Prometheus scrapes. It may have thousands of lines: it is made beside the loop."""
+    page, content_type = await asyncio.to_thread(source.exposition)
     return Answer(200, content_type, page)

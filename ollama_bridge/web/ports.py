@@ -40,7 +40,7 @@ class Library(Protocol):
 
 class Metrics(Protocol):
     def exposition(self) -> tuple[bytes, str]:
-        """-> (the page, its content type), as Prometheus reads it."""
+        """-> (the page, its content type), as Prometheus reads it. Called in a thread of its own."""
         ...
 
     def observe_request(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -75,7 +75,7 @@ class Services:
 @dataclass(frozen=True, slots=True)
 class WebSettings:
     """version: the Ollama API that is emulated. origins: browser origins beside Ollama's own, one `*` each at most.
-    bound_host: the address listened on, as configured (a loopback one switches the Host guard on). api_key: the one
+    bound_host: the address listened on since the start (a loopback one switches the Host guard on). api_key: the one
     shared key, None for an open gateway. max_body: bytes of a request body. head_deadline: seconds for its head.
     sender_idle: seconds without a byte of the request body; sender_rate: bytes a second at which it must come after
     that. write_deadline: seconds in which a client must take what was written to it. linger: seconds in which a client

@@ -37,7 +37,7 @@ _DELETE = ("DELETE",)
 @dataclass(slots=True)
 class Visit:
     """One request that has found its route. `path` is decoded and without a key; `started_ns` is a perf_counter_ns;
-    `admitted`: it has the key that most routes need."""
+    `admitted`: it has the key that most routes need; `piped`: the pipeline has it, and ends it."""
 
     request: web.BaseRequest
     sink: HttpSink
@@ -46,6 +46,7 @@ class Visit:
     tail: str
     started_ns: int
     admitted: bool
+    piped: bool = False
 
 
 Handler = Callable[[Visit], Awaitable[Answer | None]]  # None: the handler has answered through the sink
@@ -97,7 +98,7 @@ def table(services: Services, settings: WebSettings, is_ready: Callable[[], bool
         return operating.ready(is_ready())
 
     async def metrics(visit: Visit) -> Answer:
-        return operating.metrics(services.metrics)
+        return await operating.metrics(services.metrics)
 
     async def openapi(visit: Visit) -> Answer:
         return await description.answer()
@@ -133,20 +134,19 @@ def table(services: Services, settings: WebSettings, is_ready: Callable[[], bool
         return bodies.inflate(body) if inflate else body
 
     async def exchange(visit: Visit) -> None:
-        await services.pipeline.run(
-            Exchange(
-                dialect=services.dialects[visit.route.door],
-                kind=visit.route.kind,
-                path=visit.path,
-                body=await body_of(visit),
-                headers=named(visit.request.headers),
-                caller=visit.request.remote or "",
-                request_id=visit.sink.request_id,
-                started_ns=visit.started_ns,
-                notes=visit.sink.notes,
-            ),
-            visit.sink,
+        whole = Exchange(
+            dialect=services.dialects[visit.route.door],
+            kind=visit.route.kind,
+            path=visit.path,
+            body=await body_of(visit),
+            headers=named(visit.request.headers),
+            caller=visit.request.remote or "",
+            request_id=visit.sink.request_id,
+            started_ns=visit.started_ns,
+            notes=visit.sink.notes,
         )
+        visit.piped = True
+        await services.pipeline.run(whole, visit.sink)
 
     async def unavailable(visit: Visit) -> Answer:
         raise GatewayError(

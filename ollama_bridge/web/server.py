@@ -20,7 +20,7 @@ from typing import Any
 from aiohttp import web
 
 from ..dialects.base import Answer
-from ..errors import MODEL_NOT_FOUND, GatewayError, refuse
+from ..errors import MODEL_NOT_FOUND, GatewayError, refuse, shutting_down
 from ..policy.ports import ClientGone
 from . import bodies, hosts, routes
 from .credentials import SharedKey, split_key
@@ -107,6 +107,8 @@ class Front:
         self.open = 0
         self.ready = True
         self._idle = asyncio.Event()
+        self._visits: dict[asyncio.Task[Any], routes.Visit] = {}  # those whose handler is at work
+        self._told: set[asyncio.Task[Any]] = set()  # to end
         self._services = services
         self._settings = settings
         self._router = Router(routes.table(services, settings, lambda: self.ready))
@@ -121,7 +123,13 @@ class Front:
             await self._idle.wait()
 
     def end(self) -> None:
+        """Tells requests under way to end: the pipeline those that it has, the front all others. A second call tells
+        those that have come since."""
         self._services.pipeline.end()
+        for task, visit in self._visits.items():
+            if not visit.piped and task not in self._told:
+                self._told.add(task)
+                task.cancel()
 
     async def __call__(self, request: web.BaseRequest, closing: bool) -> Written:
         self.open += 1
@@ -190,7 +198,7 @@ class Front:
         try:
             if visit.route.needs_key and not visit.admitted:
                 raise refuse("unauthorized", status=401)
-            answer = await visit.route.handler(visit)
+            answer = await self._handle(visit)
             if answer is None and not visit.sink.started:
                 raise RuntimeError("the handler has not answered")
         except GatewayError as error:
@@ -212,6 +220,23 @@ class Front:
                 visit.sink.abort()
             else:
                 await visit.sink.answer(answer)
+
+    async def _handle(self, visit: routes.Visit) -> Answer | None:
+        """What `end` cancels becomes an error that the client is told. A client that leaves cancels too, and nobody
+        needs to be told anything then."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._visits[task] = visit
+        try:
+            return await visit.route.handler(visit)
+        except asyncio.CancelledError:
+            if task not in self._told or task.uncancel() > 0:
+                raise
+            visit.sink.closing = True
+            raise shutting_down() from None
+        finally:
+            del self._visits[task]
+            self._told.discard(task)
 
     def _refusal(self, visit: routes.Visit, error: GatewayError) -> Answer:
         """The answer to a request that no pipeline has seen."""
@@ -270,15 +295,20 @@ class _Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         heads = self._request_count
-        super().data_received(data)
+        closing, self._close = self._close, False  # aiohttp would drop the rest of a body that is still coming
+        try:
+            super().data_received(data)
+        finally:
+            self._close |= closing
         if self._request_count > heads:
             self._forget_head()
         elif self._head_timer is None and self._waiter is not None:  # idle, so these are the first bytes of a head
             self._await_head()
 
     def close(self) -> None:
-        """Ends with the request under way; without one at once (aiohttp leaves it open, and would never answer)."""
-        idle = self._waiter is not None
+        """Ends with the request under way, or that has just come in; without one at once (aiohttp leaves it open, and
+        would never answer)."""
+        idle = self._waiter is not None and not self._waiter.done() and not self._messages
         super().close()
         if idle and self.transport is not None:
             self.transport.close()

@@ -77,6 +77,7 @@ class HttpSink:
         self._deadline = write_deadline
         self._chunked = False
         self._ended = False
+        self._slicing = False  # a chunk is half written
 
     async def answer(self, answer: Answer) -> None:
         body = answer.body
@@ -106,7 +107,7 @@ class HttpSink:
 
     def beat(self, data: bytes) -> None:
         transport = self._transport
-        if not self.started or self._ended or transport is None or transport.is_closing():
+        if not self.started or self._ended or self._slicing or transport is None or transport.is_closing():
             return
         if data and not self._request.protocol.writing_paused:
             transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
@@ -167,12 +168,16 @@ class HttpSink:
                 await self._drained(transport)
             return
         view = memoryview(data)
-        for at in range(0, len(data), _SLICE):
-            if transport.is_closing():
-                raise ClientGone
-            transport.write(view[at : at + _SLICE])
-            if self._request.protocol.writing_paused:
-                await self._drained(transport)
+        self._slicing = True
+        try:
+            for at in range(0, len(data), _SLICE):
+                if transport.is_closing():
+                    raise ClientGone
+                transport.write(view[at : at + _SLICE])
+                if self._request.protocol.writing_paused:
+                    await self._drained(transport)
+        finally:
+            self._slicing = False
 
     async def _drained(self, transport: asyncio.Transport) -> None:
         try:
