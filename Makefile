@@ -9,7 +9,7 @@ run: $(VENV)/.runs                       ## install what runs, start the gateway
 	$(BIN)/python start_gateway.py $(ARGS)
 
 test: $(VENV)/.tests                     ## everything a fresh machine can do, in under 5 minutes
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q -n auto --dist loadfile $(ARGS)
 
 test-real: $(VENV)/.tests                ## against real programs: llama.cpp's server, the ollama program, Chromium
 	$(BIN)/python -m pip install -q -r requirements-real.txt

@@ -47,7 +47,7 @@ ALLOWED: list[tuple[str, tuple[str, ...]]] = [
     ("workers", ()),
     ("fetch", ("errors", "values", "providers.addresses")),
     ("capture", ("providers.base",)),
-    ("reload", ("config", "policy.ports")),
+    ("reload", ("config", "errors", "policy.ports")),
     ("shelf", ("providers.base",)),
     ("price_reader", ()),
     ("pricebook", ("price_reader", "providers.base")),

@@ -297,7 +297,7 @@ def test_find(tmp_path: Path) -> None:
 
 
 def test_models_that_think_are_waited_for_longer(tmp_path: Path) -> None:
-    """What is said of all holds for them as well, unless something else is said of them; of a provider or a model, too."""
+    """What is said of all holds for them as well, unless something else is said of them; so it is of a provider."""
     config = configured(
         tmp_path,
         """
