@@ -17,8 +17,8 @@ from .dialects.base import CHAT
 from .dialects.openai import OpenAIDialect
 from .engine import Engine, Lasting
 from .logs import logger, set_up
+from .policy.plans import Plan
 from .policy.ports import Exchange
-from .policy.router import Plan
 from .values import Block, ChatRequest, Media, Message, Text, Tool
 
 

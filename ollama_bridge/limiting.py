@@ -18,9 +18,9 @@ from .config.limits import Rates
 from .policy.breaker import Breakers
 from .policy.limits import Counts, Limits, Rate
 from .policy.metrics import Metrics
+from .policy.plans import gates_of
 from .policy.ports import Log
 from .policy.queue import Queues, Size
-from .policy.router import gates_of
 
 if TYPE_CHECKING:
     from .store.redis import RedisStore

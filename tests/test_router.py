@@ -18,7 +18,8 @@ from ollama_bridge.dialects.base import CHAT, EMBED, Facts, Profile
 from ollama_bridge.errors import GatewayError, Scope
 from ollama_bridge.policy import sticky
 from ollama_bridge.policy.catalog import Model, Target
-from ollama_bridge.policy.router import Plan, facts_of, is_here, larger, plan
+from ollama_bridge.policy.plans import Plan
+from ollama_bridge.policy.router import facts_of, is_here, larger, plan
 from ollama_bridge.policy.sticky import SERVED_SECONDS, STRICT_SECONDS, Sticky
 from ollama_bridge.policy.strategies import AllWell
 from ollama_bridge.policy.tasks import (

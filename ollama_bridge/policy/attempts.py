@@ -24,9 +24,10 @@ from .gates import Gates, Turn
 from .metrics import Metrics
 from .notes import OF_TARGET, name_provider, take_back
 from .opening import Opening
+from .plans import Plan, Planned
 from .ports import ClientGone, Exchange, Log, Sink
 from .retries import Retries
-from .router import Plan, Planned, larger
+from .router import larger
 from .streaming import Delivery, Opened
 
 _HOPELESS = frozenset({Scope.CALLER, Scope.GATEWAY})  # nobody else would do better

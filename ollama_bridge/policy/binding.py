@@ -19,8 +19,8 @@ from . import adapt as fitting
 from . import pairing, trim
 from .catalog import Model
 from .continuity import Continuity, Keeper, last_asked
+from .plans import Planned
 from .ports import Exchange
-from .router import Planned
 
 Fetch = Callable[[str], Awaitable[Media]]
 

@@ -12,8 +12,8 @@ from ..dialects.base import Profile
 from ..values import ChatRequest, EmbedRequest
 from .catalog import Model
 from .families import family_profile, filling, on_responses
+from .plans import Planned
 from .repair import Learned
-from .router import Planned
 from .thinking import can_think
 
 RESPONSES = "responses"

@@ -13,8 +13,8 @@ from ..values import ChatRequest, EmbedRequest
 from . import trim
 from .breaker import Breakers, Pass
 from .limits import Limits, Permit
+from .plans import Plan, Planned
 from .queue import Place, Queues
-from .router import Plan, Planned
 
 _OF_TARGET = frozenset({Scope.MODEL, Scope.PROVIDER, Scope.THROTTLE})
 _CHARACTERS = 4  # of a token, about

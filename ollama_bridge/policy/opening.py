@@ -25,10 +25,10 @@ from .continuity import Continuity
 from .families import PREFILL, family_profile
 from .metrics import Metrics
 from .notes import upstream_request_id
+from .plans import Planned
 from .ports import Capture, Exchange, Log
 from .repair import Learned, learn
 from .resume import Given, continuing
-from .router import Planned
 from .streaming import Opened
 
 ANTHROPIC = "anthropic"  # whose older models take the beginning of their own answer (providers.md 2.4)

@@ -26,9 +26,9 @@ from .extent import check_extent
 from .metrics import Metrics
 from .notes import log_bug, log_failure, note_error
 from .planning import Planner
+from .plans import Plan
 from .ports import Capture, ClientGone, Exchange, Log, Residency, Sink
 from .resume import Given
-from .router import Plan
 from .selection import Selection
 from .streaming import Delivery
 

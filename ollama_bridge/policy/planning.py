@@ -12,8 +12,9 @@ from dataclasses import replace
 from . import router, sticky
 from .catalog import Model, key
 from .notes import header_text
+from .plans import Plan, Planned
 from .ports import Exchange
-from .router import Accounts, Plan, Planned
+from .router import Accounts
 from .selection import Selected, Selection
 from .sticky import Sticky
 from .strategies import STRATEGIES, Health

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from .router import Planned
+from .plans import Planned
 
-Step = list["Planned"]  # one target, by each account
+Step = list[Planned]  # one target, by each account
 
 
 class Health(Protocol):
-    """What is known of breakers by name (router.gates)."""
+    """What is known of breakers by name (plans.gates)."""
 
     def shut_for(self, name: str) -> float:
         """Seconds until it makes sense to ask; 0: now."""
