@@ -17,7 +17,7 @@ import pytest
 from ollama_bridge.dialects.base import CHAT, EMBED, Facts, Profile
 from ollama_bridge.errors import GatewayError, Scope
 from ollama_bridge.policy import sticky
-from ollama_bridge.policy.catalog import Model, Target
+from ollama_bridge.policy.catalog import Model, Target, as_asked
 from ollama_bridge.policy.plans import Plan
 from ollama_bridge.policy.router import facts_of, is_here, larger, plan
 from ollama_bridge.policy.sticky import SERVED_SECONDS, STRICT_SECONDS, Sticky
@@ -96,7 +96,8 @@ def target(text: str, what: Known | None = None, **more: Any) -> Target:
 def model(*targets: str | Target, **more: Any) -> Model:
     found = tuple(target(each) if isinstance(each, str) else each for each in targets)
     first = found[0].known.capabilities if found[0].known else ALL
-    return Model("it", found, more.pop("capabilities", first or ALL), **more)
+    made = Model(more.pop("name", "it"), found, more.pop("capabilities", first or ALL), **more)
+    return made if len(found) == 1 else replace(made, asked=tuple(as_asked(made, each) for each in found))
 
 
 def chat(**more: Any) -> Facts:
@@ -263,7 +264,7 @@ def test_cheapest_goes_by_price() -> None:
 
 
 def test_models_of_a_table_are_asked_one_after_the_other() -> None:
-    then = replace(model("near/c", "far/d"), name="then")
+    then = model("near/c", "far/d", name="then")
     of = replace(model(target("far/a", weight=1), target("away/b", weight=9), strategy="weighted"), then=(then,))
     made = planned(chat(), of)
     assert set(order(made)[:2]) == {"far/a", "away/b"} and order(made)[2:] == ["near/c", "far/d"]

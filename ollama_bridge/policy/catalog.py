@@ -82,7 +82,7 @@ class Model:
     policy/facts.Known) None is unknown; `sources` says who told each. `modified` is unix seconds. `origin`: "alias",
     "ollama" or "provider". `raw`: the entry of a real Ollama's list. `strategy`: how the first of several targets is
     chosen (policy/router). `strict`: requests to it never leave our machines. `then`: further models, asked when this
-    one does not answer; only a table of tasks has them."""
+    one does not answer; only a table of tasks has them. `asked`: as which each of several targets is."""
 
     name: str
     targets: tuple[Target, ...]
@@ -103,6 +103,7 @@ class Model:
     strategy: str = "ordered"
     strict: bool = False
     then: tuple[Model, ...] = ()
+    asked: tuple[Model, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def shown(self) -> str:
@@ -117,6 +118,12 @@ class Model:
         """64 hex digits, one per model, stable, changed when its capabilities change (clients.md 0.10)."""
         facts = [self.name, [str(t) for t in self.targets], sorted(self.capabilities), self.context_length]
         return hashlib.sha256(dumps(facts)).hexdigest()
+
+
+def as_asked(model: Model, target: Target) -> Model:
+    """The model with what is known of one of its targets: another window, another price than its neighbour's."""
+    told = {name: value for name, value in values(target.known).items() if value is not None} if target.known else {}
+    return replace(model, targets=(target,), **told)
 
 
 def shown(name: str) -> str:
@@ -263,12 +270,13 @@ class Catalog:
         )
         first, theirs = self.facts(targets[0])
         known, sources = merge([(CONFIG, own), (PROVIDER, first)])
-        return replace(
+        filled = replace(
             alias,
             targets=targets,
             **{**values(known), "capabilities": known.capabilities or frozenset()},
             sources={name: CONFIG if source == CONFIG else theirs[name] for name, source in sources.items()},
         )
+        return filled if len(targets) == 1 else replace(filled, asked=tuple(as_asked(filled, each) for each in targets))
 
     def _told(self, target: Target) -> Model | None:
         """The entry of a provider's own list."""

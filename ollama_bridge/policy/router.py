@@ -22,7 +22,6 @@ from ..framing import dumps
 from ..providers.base import Provider
 from ..values import ChatRequest, EmbedRequest, Media, Opaque, ToolResult
 from .catalog import Model, Target
-from .facts import values
 from .families import PREFILL, family_profile
 from .plans import Plan, Planned
 from .strategies import STRATEGIES, Health
@@ -98,9 +97,12 @@ def lacks(facts: Facts, model: Model, target: Target, provider: Provider, preset
 
 @dataclass(slots=True)
 class _Candidate:
+    """`asked`: the model with what is known of this target."""
+
     target: Target
     model: Model
     accounts: Sequence[Provider]
+    asked: Model
 
 
 def plan(
@@ -125,9 +127,9 @@ def plan(
     off: str | None = None
     models = (model, *model.then)
     candidates = [
-        _Candidate(target, each, accounts[target.provider])
+        _Candidate(target, each, accounts[target.provider], each.asked[at] if each.asked else each)
         for each in models
-        for target in each.targets
+        for at, target in enumerate(each.targets)
         if facts.provider in (None, target.provider)
     ]
     if not candidates:
@@ -159,7 +161,7 @@ def plan(
     if len(allowed) == 1 and len(allowed[0].accounts) == 1:
         only = allowed[0]
         return Plan(
-            (Planned(only.target, only.accounts[0], _ONLY, _as(only)),), only.target, model.name, tuple(left_out)
+            (Planned(only.target, only.accounts[0], _ONLY, only.asked),), only.target, model.name, tuple(left_out)
         )
     able = _able(facts, allowed, left_out, presets)
     order = _in_order(facts, able, health, chance, prefer)
@@ -205,8 +207,7 @@ def _able(
     fallback that lacks something is never tried."""
     able, unable = [], []
     for candidate in allowed:
-        model = _as(candidate)
-        target = candidate.target
+        model, target = candidate.asked, candidate.target
         why = lacks(facts, model, target, candidate.accounts[0], presets.get(target.provider, ""))
         if why is None:
             able.append((candidate, model))
@@ -217,15 +218,6 @@ def _able(
         able.append((candidate, model))
     left_out += [(candidate.target, why) for candidate, _, why in unable]
     return able
-
-
-def _as(candidate: _Candidate) -> Model:
-    """The model with what is known of this target: another window, another price than its neighbour's."""
-    model, known = candidate.model, candidate.target.known
-    if known is None or len(model.targets) == 1:
-        return model
-    told = {name: value for name, value in values(known).items() if value is not None}
-    return replace(model, targets=(candidate.target,), **told)
 
 
 def _in_order(
