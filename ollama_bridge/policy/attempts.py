@@ -117,45 +117,37 @@ class Attempts:
         itself gave rise to, else why none was asked."""
         tokens = self._gates.guess(request)
         walk = Walk(exchange, request, plan, sink, delivery, self._retries(), tokens)
-        with await self._gates.admit(plan, tokens, delivery is not None) as permit:
-            try:
-                answered = await self._walk(walk)
-            except GatewayError:
-                permit.correct(walk.tokens if walk.committed else 0)
-                raise
-            permit.correct(walk.tokens)
-        return answered
-
-    async def _walk(self, walk: Walk) -> Planned:
-        plan = walk.plan
         left = list(plan.targets)
         cut: GatewayError | None = None  # what ended a stream of which the client has got something
         failure: GatewayError | None = None
         shut: GatewayError | None = None
-        while left:
-            planned = left.pop(0)
-            turn = Turn()
-            try:
-                refusal = await self._gates.enter(planned, walk.request.model, walk.exchange.caller, turn)
-                if refusal is not None:
-                    shut = shut or refusal
-                    continue
-                pause = walk.retries.turn()
-                if pause is None:
-                    break
-                error = await self._ask(walk, planned, turn, pause, last=not left)
-            finally:
-                turn.leave()
-            if error is None:
-                return planned
-            failure = error
-            if walk.committed:
-                cut = cut or error
-                left = [other for other in left if other.target != planned.target] if walk.resumable(error) else []
-            else:
-                left = _still_worth(plan, left, planned, error)
-            if left:
-                self._metrics.fallbacks.labels(planned.provider.name).inc()
+        with await self._gates.admit(plan, tokens, delivery is not None) as permit:
+            while left:
+                planned = left.pop(0)
+                turn = Turn()
+                try:
+                    refusal = await self._gates.enter(planned, request.model, exchange.caller, turn)
+                    if refusal is not None:
+                        shut = shut or refusal
+                        continue
+                    pause = walk.retries.turn()
+                    if pause is None:
+                        break
+                    error = await self._ask(walk, planned, turn, pause, last=not left)
+                finally:
+                    turn.leave()
+                if error is None:
+                    permit.correct(walk.tokens)
+                    return planned
+                failure = error
+                if walk.committed:
+                    cut = cut or error
+                    left = [other for other in left if other.target != planned.target] if walk.resumable(error) else []
+                else:
+                    left = _still_worth(plan, left, planned, error)
+                if left:
+                    self._metrics.fallbacks.labels(planned.provider.name).inc()
+            permit.correct(walk.tokens if walk.committed else 0)
         raise cut or failure or shut or GatewayError("no target is left to be asked")
 
     async def _ask(self, walk: Walk, planned: Planned, turn: Turn, pause: float, last: bool) -> GatewayError | None:

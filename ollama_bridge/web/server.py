@@ -14,6 +14,7 @@ import re
 import secrets
 import time
 import traceback
+from collections.abc import Awaitable
 from html import escape
 from typing import Any
 
@@ -64,8 +65,9 @@ class Doors:
         self._fronts = {self._front}
         self._closing = False
 
-    async def __call__(self, request: web.BaseRequest) -> Written:
-        return await self._front(request, self._closing)
+    def __call__(self, request: web.BaseRequest) -> Awaitable[Written]:
+        # No coroutine of its own: each one around a stream costs something at every token.
+        return self._front(request, self._closing)
 
     def change(self, services: Services, settings: WebSettings) -> Front:
         """-> the front that answered until now. Raises ValueError as making it does."""
@@ -133,14 +135,6 @@ class Front:
 
     async def __call__(self, request: web.BaseRequest, closing: bool) -> Written:
         self.open += 1
-        try:
-            return await self._answer(request, closing)
-        finally:
-            self.open -= 1
-            if not self.open:
-                self._idle.set()
-
-    async def _answer(self, request: web.BaseRequest, closing: bool) -> Written:
         started_ns = time.perf_counter_ns()
         sink = HttpSink(request, _request_id(request.headers.get("X-Request-ID", "")), self._settings.write_deadline)
         sink.closing |= closing
@@ -161,6 +155,9 @@ class Front:
                 sink.status or _CLIENT_LEFT,
                 (time.perf_counter_ns() - started_ns) / 1e9,
             )
+            self.open -= 1
+            if not self.open:
+                self._idle.set()
         return sink.result()
 
     def _route(self, request: web.BaseRequest, sink: HttpSink, started_ns: int) -> routes.Visit | Answer:
@@ -195,10 +192,23 @@ class Front:
         return routes.Visit(request, sink, match.route, decode(target.path), match.tail, started_ns, admitted)
 
     async def _serve(self, visit: routes.Visit) -> None:
+        task = asyncio.current_task()
+        assert task is not None
         try:
             if visit.route.needs_key and not visit.admitted:
                 raise refuse("unauthorized", status=401)
-            answer = await self._handle(visit)
+            self._visits[task] = visit
+            try:
+                answer = await visit.route.handler(visit)
+            except asyncio.CancelledError:
+                # `end` cancels, and the client is told. A client that leaves cancels too: nobody is to be told then.
+                if task not in self._told or task.uncancel() > 0:
+                    raise
+                visit.sink.closing = True
+                raise shutting_down() from None
+            finally:
+                del self._visits[task]
+                self._told.discard(task)
             if answer is None and not visit.sink.started:
                 raise RuntimeError("the handler has not answered")
         except GatewayError as error:
@@ -220,23 +230,6 @@ class Front:
                 visit.sink.abort()
             else:
                 await visit.sink.answer(answer)
-
-    async def _handle(self, visit: routes.Visit) -> Answer | None:
-        """What `end` cancels becomes an error that the client is told. A client that leaves cancels too, and nobody
-        needs to be told anything then."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._visits[task] = visit
-        try:
-            return await visit.route.handler(visit)
-        except asyncio.CancelledError:
-            if task not in self._told or task.uncancel() > 0:
-                raise
-            visit.sink.closing = True
-            raise shutting_down() from None
-        finally:
-            del self._visits[task]
-            self._told.discard(task)
 
     def _refusal(self, visit: routes.Visit, error: GatewayError) -> Answer:
         """The answer to a request that no pipeline has seen."""
