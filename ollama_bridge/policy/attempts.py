@@ -218,7 +218,7 @@ class Attempts:
             seconds=round(time.monotonic() - attempt.started, 4),
             prompt_tokens=attempt.usage.prompt, completion_tokens=attempt.usage.completion,
             cached_tokens=attempt.usage.cached,
-            **({"why": plan.in_words()} if attempt.number == 1 and (len(plan.targets) > 1 or plan.left_out) else {}),
+            **({"why": plan.in_words()} if attempt.number > 1 or attempt.outcome != "ok" else {}),
         )  # fmt: skip
 
     async def _stream(self, walk: Walk, request: ChatRequest, attempt: Attempt, delivery: Delivery) -> None:
