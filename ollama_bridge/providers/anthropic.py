@@ -3,13 +3,11 @@
 Knows: the anthropic SDK (no other module imports it), API versions, and how a catalogue describes models. Must not
 know: what a body says: bytes go out and come back as they are.
 
-The SDK is imported and its client built with the first call, in a thread: importing takes most of a second, which other
-streams shall not feel.
+When the SDK is imported and its client built, sdk_calls says.
 """
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import time
 from collections.abc import Callable, Mapping
@@ -19,12 +17,11 @@ from urllib.parse import quote
 import aiohttp
 
 from ..dialects.base import CHAT, Profile
-from ..errors import GatewayError, Scope, broken
+from ..errors import broken
 from ..framing import BadJSON, dumps, loads
 from .base import Call, ListedModel, Timeouts
 from .listings import day
-from .loading import load
-from .sdk_calls import SDKCalls
+from .sdk_calls import SDKAccount, SDKCalls
 from .transport import AiohttpUpstream, http_client
 
 PATHS = {CHAT: "/v1/messages"}
@@ -37,12 +34,13 @@ FIRST_VERSION = "2023-06-01"  # the last that takes sampling, and the one that o
 SAMPLING = frozenset({"temperature", "top_p", "top_k"})
 
 
-class AnthropicProvider:
+class AnthropicProvider(SDKAccount):
     """One account. `headers` are added to each request. `version` is the API version to ask for, None the SDK's own;
     the first one lets models up to 4.6 have their sampling (providers.md 2.6). `compatible`: a server of another maker,
     which is asked in the first version and may look for the key in `x-api-key` (providers.md 8). `timeouts` are those
     of `models()`; a call brings its own. `clock` in seconds."""
 
+    sdk = "anthropic"
     kind = "anthropic"
     dialect = "anthropic"
 
@@ -62,6 +60,7 @@ class AnthropicProvider:
         compatible: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__()
         self.name = name
         # The SDK's paths begin with the version of the API, which most people write into an address.
         self.base_url = base_url.removesuffix("/v1")
@@ -80,12 +79,6 @@ class AnthropicProvider:
         if given.get(VERSION) == FIRST_VERSION:
             profile = profile.with_(rejects=profile.rejects - SAMPLING, accepts=profile.accepts | {"top_k"})
         self.profile = profile
-        self._calls: SDKCalls | None = None
-        self._building = asyncio.Lock()
-
-    async def ready(self) -> None:
-        if self.off is None and self._calls is None:
-            await self._build()
 
     async def open(self, call: Call) -> AiohttpUpstream:
         body = call.body if isinstance(call.body, bytes) else dumps(call.body)
@@ -107,29 +100,6 @@ class AnthropicProvider:
                 break
             path = f"/v1/models?limit={PAGE}&after_id={quote(after, safe='')}"
         return found
-
-    async def close(self) -> None:
-        calls, self._calls = self._calls, None
-        if calls is not None:
-            await calls.close()
-
-    async def _send(self, path: str, body: bytes | None, timeouts: Timeouts, stream: bool) -> AiohttpUpstream:
-        if self.off is not None:
-            raise GatewayError(self.off, status=500, scope=Scope.NO_KEY, provider=self.name)
-        calls = self._calls or await self._build()
-        return await calls.send(path, body, timeouts, stream)
-
-    async def _build(self) -> SDKCalls:
-        async with self._building:
-            if self._calls is None:
-                try:
-                    self._calls = await load(self._new_calls)
-                except ImportError:
-                    raise GatewayError(
-                        f"provider '{self.name}' needs the anthropic SDK: pip install anthropic",
-                        status=500, scope=Scope.NO_KEY, provider=self.name,
-                    ) from None  # fmt: skip
-            return self._calls
 
     def _new_calls(self) -> SDKCalls:
         import anthropic

@@ -3,13 +3,11 @@
 Knows: the openai SDK (no other module imports it). Must not know: what a body says (bytes go out and come back as they
 are), how a catalogue describes models (listings does).
 
-The SDK writes address, key and headers and raises its typed errors (sdk_calls). It is imported and its client built
-with the first call, in a thread: importing takes about half a second, which other streams shall not feel.
+The SDK writes address, key and headers and raises its typed errors. When its client is built, sdk_calls says.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -18,12 +16,10 @@ from urllib.parse import quote
 import aiohttp
 
 from ..dialects.base import CHAT, EMBED, GENERATE, Profile
-from ..errors import GatewayError, Scope
 from ..framing import dumps
 from .base import Call, ListedModel, Timeouts
 from .listings import read_models
-from .loading import load
-from .sdk_calls import SDKCalls
+from .sdk_calls import SDKAccount, SDKCalls
 from .transport import AiohttpUpstream, http_client
 
 if TYPE_CHECKING:
@@ -34,12 +30,13 @@ RESPONSES = "responses"  # the dialect of OpenAI's other API for chats
 LIST_LIMIT = 32 * 1024 * 1024  # bytes of a catalogue; OpenRouter's, the longest, has about one million
 
 
-class OpenAIProvider:
+class OpenAIProvider(SDKAccount):
     """One account at one OpenAI-compatible service. `api_key` None: the service takes none. `headers` are added to
     each request (an organization, a billing account …). `timeouts` are those of `models()`; a call brings its own.
     `clock` in seconds. `api_version`: of Azure's first API, which has the deployment in its paths and its key in a
     header of its own; `base_url` is then the resource's endpoint (providers.md 8)."""
 
+    sdk = "openai"
     kind = "openai"
     dialect = "openai"
 
@@ -58,6 +55,7 @@ class OpenAIProvider:
         api_version: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__()
         self.name = name
         self.base_url = base_url
         self.profile = profile if api_version is None else profile.with_(responses=frozenset())
@@ -69,12 +67,6 @@ class OpenAIProvider:
         self._timeouts = timeouts
         self._headers = dict(headers or {})
         self._clock = clock
-        self._calls: SDKCalls | None = None
-        self._building = asyncio.Lock()
-
-    async def ready(self) -> None:
-        if self.off is None and self._calls is None:
-            await self._build()
 
     async def open(self, call: Call) -> AiohttpUpstream:
         body = call.body if isinstance(call.body, bytes) else dumps(call.body)
@@ -96,30 +88,6 @@ class OpenAIProvider:
         finally:
             upstream.close()
         return read_models(self.name, body)
-
-    async def close(self) -> None:
-        calls, self._calls = self._calls, None
-        if calls is not None:
-            await calls.close()
-
-    async def _send(self, path: str, body: bytes | None, timeouts: Timeouts, stream: bool) -> AiohttpUpstream:
-        """POSTs `body`, or GETs when there is none."""
-        if self.off is not None:
-            raise GatewayError(self.off, status=500, scope=Scope.NO_KEY, provider=self.name)
-        calls = self._calls or await self._build()
-        return await calls.send(path, body, timeouts, stream)
-
-    async def _build(self) -> SDKCalls:
-        async with self._building:
-            if self._calls is None:
-                try:
-                    self._calls = await load(self._new_calls)
-                except ImportError:
-                    raise GatewayError(
-                        f"provider '{self.name}' needs the openai SDK: pip install openai",
-                        status=500, scope=Scope.NO_KEY, provider=self.name,
-                    ) from None  # fmt: skip
-            return self._calls
 
     def _new_calls(self) -> SDKCalls:
         import openai

@@ -1,7 +1,7 @@
 """Raw calls through an SDK client: bytes out and bytes back, by the SDK's own head and its own error classes.
 
 Knows: what the clients of one generator have in common (`get` and `post` with `cast_to=httpx2.Response`, three error
-classes; providers.md 7.1). Must not know: any SDK by name (its module is handed in), keys, what a body says.
+classes; providers.md 7.1). Must not know: any SDK (its module is handed in), keys, what a body says.
 
 An SDK builds no pydantic object in either direction when it is given bytes and asked for a raw stream (performance.md
 9.4). Even so it costs more than all the rest of a request: the head that it wrote for the first call of a kind goes out
@@ -10,15 +10,18 @@ again with the next ones, and only answers that are none are handed to it, for i
 
 from __future__ import annotations
 
+import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from ..errors import UpstreamRefused, timed_out, unreachable
+from ..errors import GatewayError, Scope, UpstreamRefused, timed_out, unreachable
 from .base import Timeouts
 from .heads import Heads
+from .loading import load
 from .transport import AiohttpUpstream, answered_with, longest_silence, no_connection, redirected, send
 
 if TYPE_CHECKING:
@@ -105,3 +108,49 @@ class SDKCalls:
         except self._sdk.APIConnectionError as error:
             raise unreachable(self._provider, str(error.__cause__)) from None
         return response
+
+
+class SDKAccount(ABC):
+    """What providers behind such an SDK share: it is imported and its client built with the first call, once, in a
+    thread, for importing takes half a second and more, which other streams shall not feel. `sdk`: the name under which
+    it is imported and installed."""
+
+    sdk: str
+    name: str
+    off: str | None
+
+    def __init__(self) -> None:
+        self._calls: SDKCalls | None = None
+        self._building = asyncio.Lock()
+
+    @abstractmethod
+    def _new_calls(self) -> SDKCalls:
+        """Imports the SDK and builds its client. Raises ImportError."""
+
+    async def ready(self) -> None:
+        if self.off is None and self._calls is None:
+            await self._build()
+
+    async def close(self) -> None:
+        calls, self._calls = self._calls, None
+        if calls is not None:
+            await calls.close()
+
+    async def _send(self, path: str, body: bytes | None, timeouts: Timeouts, stream: bool) -> AiohttpUpstream:
+        """POSTs `body`, or GETs when there is none."""
+        if self.off is not None:
+            raise GatewayError(self.off, status=500, scope=Scope.NO_KEY, provider=self.name)
+        calls = self._calls or await self._build()
+        return await calls.send(path, body, timeouts, stream)
+
+    async def _build(self) -> SDKCalls:
+        async with self._building:
+            if self._calls is None:
+                try:
+                    self._calls = await load(self._new_calls)
+                except ImportError:
+                    raise GatewayError(
+                        f"provider '{self.name}' needs the {self.sdk} SDK: pip install {self.sdk}",
+                        status=500, scope=Scope.NO_KEY, provider=self.name,
+                    ) from None  # fmt: skip
+            return self._calls
