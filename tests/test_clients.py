@@ -326,7 +326,7 @@ async def test_errors(world: World, model: str, more: dict[str, Any], status: in
 
 
 async def test_error_of_the_provider(world: World) -> None:
-    world.upstream.play("up", Script(status=429, error="Slow down.", headers={"retry-after": "7"}))
+    world.upstream.play("up", Script(status=429, error="Slow down.", headers={"retry-after": "120"}))
     with pytest.raises(ollama.ResponseError) as caught:
         await world.native.chat("lab", HELLO)
     assert (caught.value.status_code, caught.value.error) == (429, "Slow down.")

@@ -10,7 +10,7 @@ import asyncio
 import base64
 import json
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -38,18 +38,22 @@ every_door = pytest.mark.parametrize("door", DOORS, ids=[door.name for door in D
 Output = pytest.CaptureFixture[str]
 
 
-def config_of(lab: FakeOpenAI, box: FakeOllama | None = None, **more: Any) -> dict[str, Any]:
+def config_of(
+    lab: FakeOpenAI, box: FakeOllama | None = None, endings: Iterable[str] = ("",), **more: Any
+) -> dict[str, Any]:
     """`it` at an OpenAI-wire provider, `boxed` at a real Ollama, `two` at a provider that is not there (asked twice)
-    and then at the first. Nobody rests after failures."""
+    and then at the first; each once for each ending, which their names and those of their targets bear. Nobody rests
+    after failures."""
     words = ["completion", "tools", "vision", "thinking", "embedding"]
     providers = {"lab": openai_provider(lab.url, headers={"X-Team": HEADER_KEY}), "nobody": openai_provider(NOBODY)}
-    models: dict[str, Any] = {
-        "it": alias("lab", "up", capabilities=words),
-        "two": {"targets": ["nobody/up", "lab/up"], "capabilities": words},
-    }
+    models: dict[str, Any] = {}
+    for end in endings:
+        models[f"it{end}"] = alias("lab", f"up{end}", capabilities=words)
+        models[f"two{end}"] = {"targets": [f"nobody/up{end}", f"lab/up{end}"], "capabilities": words}
+        if box is not None:
+            models[f"boxed{end}"] = alias("box", f"up{end}", capabilities=words)
     if box is not None:
         providers["box"] = ollama_provider(box.url)
-        models["boxed"] = alias("box", "up", capabilities=words)
     return {"providers": {**providers, "echo": {"kind": "echo"}}, "models": models, "backoff": {"base": 0}, **more}
 
 
@@ -200,7 +204,7 @@ async def test_no_prompt_answer_or_key_is_logged_or_counted_and_no_key_is_answer
     """Whatever happens: every script at every door, streamed and whole, relayed and translated."""
     answers: list[bytes] = []
     shared = {"Authorization": f"Bearer {SHARED}"}
-    config = config_of(fake_openai, fake_ollama, server={"api_key": SHARED})
+    config = config_of(fake_openai, fake_ollama, [f"-{name}" for name in SCRIPTS], server={"api_key": SHARED})
     async with gateway_of(config) as gateway:
 
         async def hear(path: str, body: Mapping[str, Any] | bytes) -> None:
@@ -210,21 +214,22 @@ async def test_no_prompt_answer_or_key_is_logged_or_counted_and_no_key_is_answer
                 return  # cut
             answers.append(f"{status} {dict(headers)} ".encode() + answer)
 
-        for script in SCRIPTS.values():
+        asks = []
+        for name, script in SCRIPTS.items():
             for upstream in (fake_openai, fake_ollama):
-                upstream.play("up", script)
-            asks = [
+                upstream.play(f"up-{name}", script)
+            asks += [
                 hear(door.path, {**door.body(RICH, model, stream), "truncate": False})
                 for door in DOORS
-                for model in ("it", "boxed", "two", "echo")
+                for model in (f"it-{name}", f"boxed-{name}", f"two-{name}", "echo")
                 for stream in (True, False)
             ]
-            embeds = [
+            asks += [
                 hear(path, {"model": model, "input": PROMPT, "prompt": PROMPT})
                 for path in ("/api/embed", "/api/embeddings", "/v1/embeddings")
-                for model in ("it", "boxed")
+                for model in (f"it-{name}", f"boxed-{name}")
             ]
-            await asyncio.gather(*asks, *embeds)
+        await asyncio.gather(*asks)
         for body in BROKEN:
             for door in DOORS:
                 await hear(door.path, body)
@@ -232,8 +237,8 @@ async def test_no_prompt_answer_or_key_is_logged_or_counted_and_no_key_is_answer
             page = await response.text()
         for key in (f"{SHARED}x", "wrong-marker-key"):
             for headers in ({"Authorization": f"Bearer {key}"}, {"X-API-Key": key}):
-                assert (await post(gateway, "/api/chat", CHAT.body(ASK, "it", True), headers))[0] == 401
-            assert (await post(gateway, f"/k/{key}/api/chat", CHAT.body(ASK, "it", True)))[0] == 401
+                assert (await post(gateway, "/api/chat", CHAT.body(ASK, "it-text", True), headers))[0] == 401
+            assert (await post(gateway, f"/k/{key}/api/chat", CHAT.body(ASK, "it-text", True)))[0] == 401
     output = capfd.readouterr()
     assert output.err.count('"attempt"') > 300 and output.out == ""
     for marker in (PROMPT, ANSWER, KEY, HEADER_KEY, SHARED, "wrong-marker-key", PICTURE[:40]):
