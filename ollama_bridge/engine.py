@@ -86,7 +86,9 @@ PROVIDERS: dict[str, Callable[[ProviderConfig, aiohttp.ClientSession], Provider]
     "openai": lambda config, session: OpenAIProvider(
         config.name, **account(config, session), api_version=config.api_version
     ),
-    "huggingface": lambda config, session: HuggingFaceProvider(config.name, **account(config, session)),
+    "huggingface": lambda config, session: HuggingFaceProvider(
+        config.name, **account(config, session), hub=config.hub_url
+    ),
     "anthropic": lambda config, session: AnthropicProvider(
         config.name, **account(config, session), compatible=config.preset != "anthropic"
     ),

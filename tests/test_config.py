@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,24 @@ def test_ollamas_cloud_is_never_local_and_gets_the_key_only_when_named(tmp_path:
 def test_azures_first_api(tmp_path: Path, written: str) -> None:
     text = f"providers: {{azure: {{base_url: 'https://r.openai.azure.com', api_key: k, api_version: {written}}}}}"
     assert configured(tmp_path, text).providers["azure"].api_version == written.strip("'")
+
+
+HUB = "https://huggingface.co"
+HUBS: Mapping[str, tuple[str, str | None]] = {
+    "the router": ("{}", HUB),
+    "the router, by another name": ("{kind: huggingface, base_url: 'https://router.huggingface.co/v1'}", HUB),
+    "a mirror": ("{kind: huggingface, base_url: 'https://mirror.example/v1', hub_url: 'https://hub.example/'}",
+                 "https://hub.example"),
+    "a dedicated endpoint": ("{kind: huggingface, base_url: 'https://x.endpoints.huggingface.cloud/v1'}", None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("written", "hub"), HUBS.values(), ids=HUBS.keys())
+def test_whose_names_a_hub_tells(tmp_path: Path, written: str, hub: str | None) -> None:
+    name = "huggingface" if written == "{}" else "mine"
+    config = configured(tmp_path, f"providers: {{{name}: {written}}}", {"HF_TOKEN": "k"}).providers[name]
+    assert config.hub_url == hub
+    assert (config.profile.embeds_by != "") == (hub is not None)
 
 
 @pytest.mark.parametrize("api", ["auto", "chat", "responses"])

@@ -140,6 +140,14 @@ BAD = {
         "ollama.api_version: a provider of kind ollama takes no 'api_version'",
     ),
     "api-version-word": ("providers: {azure: {api_version: v1}}", "azure.api_version: expected the date of a version"),
+    "hub-of-no-kind": (
+        "providers: {openai: {hub_url: 'https://hub.example'}}",
+        "openai.hub_url: a provider of kind openai takes no 'hub_url'",
+    ),
+    "hub-outside": (
+        "providers: {huggingface: {base_url: 'http://127.0.0.1:1/v1', local: true, hub_url: 'https://hub.example'}}",
+        "huggingface.hub_url: is no private address: a provider that is local asks nobody outside",
+    ),
     "responses-word": (
         "providers: {openai: {quirks: {responses: [often]}}}",
         "quirks.responses[0]: expected think, tools, reasoning_tools or always, not 'often'",

@@ -22,6 +22,7 @@ import pytest
 import yaml
 from doors import CHAT, V1, Ask, Turn
 from fakes.gemini_wire import KEY as GEMINI_KEY
+from fakes.huggingface_wire import FakeHuggingFace
 from fakes.openai_wire import KEY
 from fakes.script import Script, Upstream
 from gateway import LEAST, Gateway, ask_least
@@ -72,13 +73,14 @@ async def watched(
     kinds: Iterable[str],
     without: Collection[str] = (),
     environment: Mapping[str, str] | None = None,
+    **more: Any,
 ) -> AsyncIterator[Process]:
-    """Every model of every fake answers "fine"."""
+    """Every model of every fake answers "fine". `more`: keys of their providers."""
     async with AsyncExitStack() as stack:
         upstreams = {kind: await stack.enter_async_context(TRANSPORTS[kind].fake()) for kind in kinds}
         for upstream in upstreams.values():
             upstream.play("m", Script(text=("fine",)))
-        entries = {kind: TRANSPORTS[kind].entry(upstream.url) for kind, upstream in upstreams.items()}
+        entries = {kind: TRANSPORTS[kind].entry(upstream.url, **more) for kind, upstream in upstreams.items()}
         nobody = {} if "ollama" in entries else {"ollama": {"kind": "ollama", "base_url": "http://127.0.0.1:9"}}
         config = folder / "config.yaml"
         config.write_text(yaml.safe_dump({"state_dir": str(folder / "state"), "providers": {**entries, **nobody}}))
@@ -141,6 +143,25 @@ async def test_only_configured_addresses_are_turned_to(tmp_path: Path) -> None:
     assert process.did("connect") == {("127.0.0.1", port) for port in process.ports.values()}
     assert process.did("look up") <= {"127.0.0.1"}
     assert process.did("run") <= {"uname"}  # by which Python's `platform` finds what SDKs tell of the machine
+
+
+async def test_the_hub_is_a_configured_address(tmp_path: Path) -> None:
+    """Of embeddings by a provider behind Hugging Face's router it is asked for a name, and nobody else is."""
+    async with FakeHuggingFace() as hub:
+        assert isinstance(hub, FakeHuggingFace)
+        hub.offers = {"org/embedder": {"together": "m"}}
+        async with watched(tmp_path, ["huggingface"], hub_url=hub.url) as process:
+            await listed(process)
+            for path in ("/api/embed", "/v1/embeddings"):
+                status, words, _ = await ask_least(process.gateway, path, "huggingface/org/embedder:together")
+                assert status == 200, words
+        (asked,) = hub.seen
+        assert (asked.method, asked.path) == ("GET", "/api/models/org/embedder")
+        assert process.upstreams["huggingface"].seen[-1].path == "/together/v1/embeddings"
+        ports = [*process.ports.values(), int(hub.url.rpartition(":")[2]), 9]  # 9: the Ollama that is not there
+    assert process.did("connect") == {("127.0.0.1", port) for port in ports}
+    assert process.did("look up") <= {"127.0.0.1"}
+    assert process.did("run") <= {"uname"}
 
 
 @pytest.mark.parametrize("kind", TRANSPORTS)

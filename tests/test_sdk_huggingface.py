@@ -63,7 +63,6 @@ def provider_at(url: str, session: aiohttp.ClientSession, **changes: Any) -> Hug
         "local": False,
         "off": None,
         "timeouts": Timeouts(),
-        "dedicated": False,
         "hub": url,
     }
     return HuggingFaceProvider("hf", **settings | changes)
@@ -121,7 +120,7 @@ async def test_the_organization_that_pays(router: FakeHuggingFace, session: aioh
 
 
 async def test_a_dedicated_endpoint_speaks_one_wire(router: FakeHuggingFace, session: aiohttp.ClientSession) -> None:
-    provider = provider_at(router.url, session, dedicated=None)
+    provider = provider_at(router.url, session, hub=None)
     router.play(BGE, Script())
     assert (await embedded(provider, BGE, "a", "b")).vectors == [vector("a"), vector("b")]
     assert [seen.path for seen in router.seen] == ["/v1/embeddings"]

@@ -453,7 +453,7 @@ async def provider(router: SlowHub) -> AsyncIterator[HuggingFaceProvider]:
     session: aiohttp.ClientSession = await open_session()
     made = HuggingFaceProvider(
         "hf", base_url=f"{router.url}/v1", api_key=KEY, session=session, profile=Profile(), local=False, off=None,
-        timeouts=QUICK, dedicated=False, hub=router.url,
+        timeouts=QUICK, hub=router.url,
     )  # fmt: skip
     await made.ready()
     yield made

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from ..dialects.base import Profile
 from ..providers.addresses import is_public, stays_here
 from ..providers.base import Timeouts
-from ..providers.presets import PRESETS, Preset
+from ..providers.presets import HUGGING_FACE_HUB, HUGGING_FACE_ROUTER, PRESETS, Preset
 from ..providers.sdks import missing
 from .aliases import Names, named_providers, over
 from .facts import known
@@ -166,7 +166,8 @@ class Assembly:
         if kind == "ollamafree":
             return self._free(name, entry, timeouts)
         base_url = self._base_url(place, kind, entry, preset)
-        row = preset or _row_of(kind, base_url)
+        hub_url = entry.hub_url or _hub_of(kind, base_url)
+        row = preset or (PRESETS["huggingface"] if hub_url else _row_of(kind, base_url))
         key, key_source = self._key(place, entry, preset)
         off, remedy = self._off(name, kind, preset, base_url, key, listen)
         return ProviderConfig(
@@ -181,6 +182,7 @@ class Assembly:
             remedy=remedy,
             headers=entry.headers,
             api_version=entry.api_version,
+            hub_url=hub_url,
             timeouts=over(timeouts, entry.timeouts),
             preset=row.name if row else "",
             profile=_profile(row.profile if row else Profile(), entry.quirks),
@@ -210,6 +212,7 @@ class Assembly:
                 or (kind == "ollamafree" and name not in _FREE_TAKES)
                 or (kind == "ollama" and name in _NOT_OLLAMAS)
                 or (kind != "openai" and name == "api_version")
+                or (kind != "huggingface" and name == "hub_url")
             ):
                 key = ProviderEntry.model_fields[name].alias or name
                 self._wrong((*place, key), f"a provider of kind {kind} takes no '{key}'; remove it")
@@ -269,6 +272,8 @@ class Assembly:
         says of itself holds only for a private address."""
         if entry.local and _leaves(base_url):
             self._wrong((*place, "local"), "the address is public: what is sent there leaves your machines")
+        if entry.local and entry.hub_url and not stays_here(entry.hub_url):
+            self._wrong((*place, "hub_url"), "is no private address: a provider that is local asks nobody outside")
         if entry.local is not None:
             return entry.local
         return preset is not None and preset.local and stays_here(base_url)
@@ -280,6 +285,12 @@ def _row_of(kind: str, base_url: str) -> Preset | None:
     if kind in ("ollama", "google"):
         return PRESETS[kind]
     return next((row for row in PRESETS.values() if row.kind == kind and row.base_url == base_url), None)
+
+
+def _hub_of(kind: str, base_url: str) -> str | None:
+    """Hugging Face's router has its Hub, wherever else the address leads there is none."""
+    at_the_router = kind == "huggingface" and urlsplit(base_url).hostname == HUGGING_FACE_ROUTER
+    return HUGGING_FACE_HUB if at_the_router else None
 
 
 def _profile(profile: Profile, quirks: Quirks) -> Profile:

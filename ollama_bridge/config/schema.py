@@ -140,6 +140,7 @@ class ProviderEntry(Section):
     local: bool | None = None
     headers: Headers = {}
     api_version: ApiVersion | None = None
+    hub_url: Url | None = None
     timeouts: TimeoutsEntry = TimeoutsEntry()
     queue: QueueEntry | None = None
     patterns: Words | None = Field(default=None, alias="list")

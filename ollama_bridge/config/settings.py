@@ -27,6 +27,7 @@ class ProviderConfig:
     second half alone (`set GROQ_API_KEY`). `key_source`: the variable or `the file` the key came from. `patterns` are
     globs over upstream model names, for what is listed of a large catalogue; None: the provider's default. `preset`
     is the name of the row that tells what such a server accepts, "" for none. `api_version`: of Azure's first API.
+    `hub_url`: of the Hub that names a router's models at the providers behind it, None where there is no such router.
     `further_keys`: of further accounts at the same service, beside `api_key`. `models`: what the file says of models,
     by the provider's own names."""
 
@@ -41,6 +42,7 @@ class ProviderConfig:
     remedy: str | None = None
     headers: Mapping[str, SecretStr] = field(default_factory=dict)
     api_version: str | None = None
+    hub_url: str | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
     preset: str = ""
     profile: Profile = field(default_factory=Profile)

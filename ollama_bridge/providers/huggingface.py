@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import aiohttp
 
@@ -33,8 +33,6 @@ from .sdks import hush
 from .transport import AiohttpUpstream
 
 PIPELINE = "feature-extraction"  # the dialect of the router's embeddings, and the Hub's word for the task
-HUB = "https://huggingface.co"
-ROUTER = "router.huggingface.co"
 # Paths of the providers behind the router that have embeddings; hf-inference has the pipeline.
 _EMBEDDINGS = {
     "together": "/together/v1/embeddings",
@@ -47,9 +45,9 @@ LOOKUP_SECONDS = 10.0
 
 
 class HuggingFaceProvider(OpenAIProvider):
-    """One account. `base_url` is the router's or a dedicated endpoint's (both end in /v1); `dedicated` says which, None
-    for what the address tells. A header `X-HF-Bill-To` among `headers` names the organization that pays. `hub`: where
-    names are looked up, None for the Hub itself."""
+    """One account. `base_url` is the router's or a dedicated endpoint's (both end in /v1). `hub`: where the router's
+    names of models are looked up, None for a dedicated endpoint. A header `X-HF-Bill-To` among `headers` names the
+    organization that pays."""
 
     kind = "huggingface"
 
@@ -65,20 +63,18 @@ class HuggingFaceProvider(OpenAIProvider):
         off: str | None,
         timeouts: Timeouts,
         headers: Mapping[str, str] | None = None,
-        dedicated: bool | None = None,
-        hub: str = HUB,
+        hub: str | None = None,
     ) -> None:
         self._root = base_url.rstrip("/").removesuffix("/v1")
         self._hub = hub
         self._names: dict[tuple[str, str], str] = {}  # (model, provider behind the router) -> its name there
         self._looking = asyncio.Lock()
-        self._dedicated = urlsplit(base_url).hostname != ROUTER if dedicated is None else dedicated
         super().__init__(
             name,
             base_url=base_url,
             api_key=api_key,
             session=session,
-            profile=profile.with_(embeds_by="") if self._dedicated else profile,
+            profile=profile.with_(embeds_by="") if hub is None else profile,
             local=local,
             off=off,
             timeouts=timeouts,
@@ -86,11 +82,11 @@ class HuggingFaceProvider(OpenAIProvider):
         )
 
     async def open(self, call: Call) -> AiohttpUpstream:
-        if call.kind != EMBED or self._dedicated:
+        if call.kind != EMBED or self._hub is None:
             return await super().open(call)
         model, _, behind = call.model.partition(":")
         if behind in _EMBEDDINGS:
-            path, body = _EMBEDDINGS[behind], await self._renamed(call.body, model, behind)
+            path, body = _EMBEDDINGS[behind], await self._renamed(self._hub, call.body, model, behind)
         elif behind in _ANY:
             path = f"/{_PIPELINES}/models/{quote(model)}/pipeline/{PIPELINE}"
             body = call.body if isinstance(call.body, bytes) else dumps(call.body)
@@ -103,7 +99,7 @@ class HuggingFaceProvider(OpenAIProvider):
         return [_described(model) for model in await super().models()]
 
     # -- names of models at the providers behind the router ------------------------------------------------------------
-    async def _renamed(self, body: dict[str, Any] | bytes, model: str, behind: str) -> bytes:
+    async def _renamed(self, hub: str, body: dict[str, Any] | bytes, model: str, behind: str) -> bytes:
         """The body with the name that `behind` has for the model."""
         value = body
         if isinstance(value, bytes):
@@ -113,17 +109,17 @@ class HuggingFaceProvider(OpenAIProvider):
                 value = {}
         name = self._names.get((model, behind))
         if name is None:
-            name = self._names[model, behind] = await self._look_up(model, behind)
+            name = self._names[model, behind] = await self._look_up(hub, model, behind)
         return dumps({**value, "model": name})
 
-    async def _look_up(self, model: str, behind: str) -> str:
+    async def _look_up(self, hub: str, model: str, behind: str) -> str:
         """Raises UpstreamRefused in the Hub's words, or as 404 when that provider does not have the model, and
         GatewayError when the Hub cannot be asked."""
         if self.off is not None:
             raise GatewayError(self.off, status=500, scope=Scope.NO_KEY, provider=self.name)
         try:
             async with self._looking:
-                names = await asyncio.to_thread(names_of, self._hub, model, self._api_key)
+                names = await asyncio.to_thread(names_of, hub, model, self._api_key)
         except ImportError:
             raise GatewayError(
                 f"provider '{self.name}' needs the huggingface_hub SDK: pip install huggingface-hub",

@@ -45,6 +45,9 @@ _OLLAMA = Profile(
     accepts=_LLAMA | {"num_ctx"}, max_stops=1024, image_urls=False, efforts=("low", "medium", "high", "max")
 )
 
+HUGGING_FACE_ROUTER = "router.huggingface.co"
+HUGGING_FACE_HUB = "https://huggingface.co"
+
 _ROWS = (
     Preset(
         "openai", "openai", "https://api.openai.com/v1", ("OPENAI_API_KEY",),
@@ -145,7 +148,7 @@ _ROWS = (
         ),
     ),
     Preset(
-        "huggingface", "huggingface", "https://router.huggingface.co/v1", ("HF_TOKEN", "HUGGINGFACE_API_KEY"),
+        "huggingface", "huggingface", f"https://{HUGGING_FACE_ROUTER}/v1", ("HF_TOKEN", "HUGGINGFACE_API_KEY"),
         label="Hugging Face",
         note="models are named org/model, org/model:provider or org/model:fastest; a dedicated endpoint has its "
         "base_url; headers: {X-HF-Bill-To: organization}",
