@@ -468,6 +468,7 @@ class Whatever(RuleBasedStateMachine):
     @invariant()
     def everything_adds_up(self) -> None:
         assert self.breakers.busy(NAME) == len(self.out)
+        assert self.breakers.all_well() == (not self.breakers.states())
         for shown in self.breakers.states().values():
             assert BASE <= shown.period <= LONGEST and shown.seconds <= LONGEST
         if self.breaker is not None and self.breaker.probe is not None:

@@ -69,6 +69,9 @@ class Health:
     shut: Mapping[str, float] = field(default_factory=dict)
     under_way: Mapping[str, int] = field(default_factory=dict)
 
+    def all_well(self) -> bool:
+        return not any(self.shut.values())
+
     def shut_for(self, name: str) -> float:
         return self.shut.get(name, 0.0)
 

@@ -149,6 +149,7 @@ class Breakers:
         self._clock = clock
         self._changed = changed
         self._all: dict[str, _Breaker] = {}
+        self._shut: set[str] = set()  # the names of those that are not closed
         self.board = board
         self.change(base, longest)
 
@@ -168,6 +169,10 @@ class Breakers:
                 breaker.turn += 1
 
     # -- asking ------------------------------------------------------------------------------------------------------
+    def all_well(self) -> bool:
+        """Whether all are closed."""
+        return not self._shut
+
     def shut_for(self, name: str) -> float:
         """Seconds until it makes sense to ask; 0: now."""
         breaker = self._all.get(name)
@@ -279,12 +284,14 @@ class Breakers:
         breaker.until, breaker.period, breaker.reason = self._clock() + seconds, period, reason
         breaker.turn += 1
         breaker.failures = 0
+        self._shut.add(breaker.name)
         self._changed(breaker.name, "open", reason)
 
     def _close(self, breaker: _Breaker) -> None:
         if breaker.period:
             breaker.period, breaker.until, breaker.reason, breaker.failures = 0.0, 0.0, "", 0
             breaker.turn += 1
+            self._shut.discard(breaker.name)
             self._changed(breaker.name, "closed", "")
 
     # -- memory ------------------------------------------------------------------------------------------------------

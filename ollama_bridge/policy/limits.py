@@ -89,14 +89,12 @@ class Window:
         self._newest = 0
         self.total = 0
 
-    def at(self, second: int) -> int:
-        """The sum that counts in `second`. Seconds never go back."""
-        if second > self._newest:
-            for gone in range(max(self._newest + 1, second - MINUTE), second + 1):
-                self.total -= self._buckets[gone % _RING]
-                self._buckets[gone % _RING] = 0
-            self._newest = second
-        return self.total
+    def move(self, second: int) -> None:
+        """`total` is the sum that counts in `second`, which is later than any before."""
+        for gone in range(max(self._newest + 1, second - MINUTE), second + 1):
+            self.total -= self._buckets[gone % _RING]
+            self._buckets[gone % _RING] = 0
+        self._newest = second
 
     def add(self, second: int, count: int) -> None:
         """A second that is no longer counted is left alone."""
@@ -117,14 +115,20 @@ class Window:
 
 
 class _Count:
-    """What is counted under one name."""
+    """What is counted under one name. `second`: up to which its windows have moved."""
 
-    __slots__ = ("requests", "streams", "tokens")
+    __slots__ = ("requests", "second", "streams", "tokens")
 
     def __init__(self) -> None:
         self.requests = Window()
         self.tokens = Window()
         self.streams = 0
+        self.second = 0
+
+    def move(self, second: int) -> None:
+        self.requests.move(second)
+        self.tokens.move(second)
+        self.second = second
 
 
 class Counts:
@@ -143,16 +147,20 @@ class Counts:
             return Full(*taken.full)
         now = self._clock()
         second = int(now)
-        counts = [self._counts.get(claim[0]) or self._new(claim[0]) for claim in claims]
+        counts = []
+        for name, *_ in claims:
+            count = self._counts.get(name) or self._new(name)
+            if second > count.second:
+                count.move(second)
+            counts.append(count)
         if taken is None:
-            full = _full(claims, counts, now, second, tokens, stream)
+            full = _full(claims, counts, now, tokens, stream)
             if full is not None:
                 return full
         for count in counts:
-            count.requests.at(second)
             count.requests.add(second, 1)
-            count.tokens.at(second)
-            count.tokens.add(second, tokens)
+            if tokens:
+                count.tokens.add(second, tokens)
             count.streams += stream
         return Permit(counts, second, tokens, stream, taken)
 
@@ -161,14 +169,12 @@ class Counts:
         return count
 
 
-def _full(
-    claims: Sequence[Claim], counts: Sequence[_Count], now: float, second: int, tokens: int, stream: bool
-) -> Full | None:
+def _full(claims: Sequence[Claim], counts: Sequence[_Count], now: float, tokens: int, stream: bool) -> Full | None:
     for which, (_, requests_limit, tokens_limit, streams_limit) in enumerate(claims):
         count = counts[which]
-        if requests_limit and count.requests.at(second) >= requests_limit:
+        if requests_limit and count.requests.total >= requests_limit:
             return Full(which, "requests", count.requests.wait(now, 1, requests_limit))
-        if tokens_limit and count.tokens.at(second) + tokens > tokens_limit:
+        if tokens_limit and count.tokens.total + tokens > tokens_limit:
             return Full(which, "tokens", count.tokens.wait(now, tokens, tokens_limit))
         if stream and streams_limit and count.streams >= streams_limit:
             return Full(which, "streams", AT_LEAST)

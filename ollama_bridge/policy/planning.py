@@ -39,6 +39,7 @@ class Planner:
     ) -> None:
         self._selection = selection
         self._accounts = accounts
+        self._several = any(len(each) > 1 for each in accounts.values())  # accounts, at one of the providers at least
         self._presets = presets
         self._health = health
         self._memory = memory
@@ -75,10 +76,9 @@ class Planner:
 
     def _sticks(self, model: Model) -> bool:
         """Whether it matters who served a conversation before."""
-        if len(model.targets) == 1 and not model.then:
-            return len(self._accounts[model.targets[0].provider]) > 1
-        return any(
-            (len(each.targets) > 1 and STRATEGIES[each.strategy].sticks)
-            or any(len(self._accounts[target.provider]) > 1 for target in each.targets)
-            for each in (model, *model.then)
-        )
+        for each in (model, *model.then):
+            if len(each.targets) > 1 and STRATEGIES[each.strategy].sticks:
+                return True
+            if self._several and any(len(self._accounts[target.provider]) > 1 for target in each.targets):
+                return True
+        return False

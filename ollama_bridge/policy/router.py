@@ -69,27 +69,16 @@ def facts_of(kind: str, request: ChatRequest | EmbedRequest) -> Facts:
     )
 
 
-def needs(facts: Facts) -> tuple[str, ...]:
+def needs(facts: Facts) -> list[str]:
     """The capability words that a target cannot do without. Thinking is none of them: who cannot think can answer."""
     if facts.kind in (EMBED, EMBED_ONE):
-        return ("embedding",)
+        return ["embedding"]
     wanted = (("tools", facts.tools), ("vision", facts.images), ("audio", facts.audio), ("insert", facts.suffix))
-    return ("completion", *(word for word, needed in wanted if needed))
+    return ["completion", *[word for word, needed in wanted if needed]]
 
 
 _LACKS = {"embedding": "makes no embeddings", "completion": "is no chat model", "insert": "fills in no text",
           "tools": "takes no tools", "vision": "sees no pictures", "audio": "hears nothing"}  # fmt: skip
-
-
-def lacks(facts: Facts, model: Model, target: Target, provider: Provider, preset: str) -> str | None:
-    """What the request needs and this target does not have; None when it has all. `preset`: the row that the provider
-    was made from, "" for none."""
-    for word in needs(facts):
-        if word not in model.capabilities and not (word == "tools" and model.drop_tools):
-            return _LACKS[word]
-    if facts.prefill and PREFILL in family_profile(provider.profile, preset, target.model).rejects:
-        return "does not continue an answer that was begun"
-    return None
 
 
 # -- the plan ----------------------------------------------------------------------------------------------------------
@@ -103,6 +92,17 @@ class _Candidate:
     model: Model
     accounts: Sequence[Provider]
     asked: Model
+
+    def lacks(self, words: Iterable[str]) -> str | None:
+        """What the request needs and this target does not have; None when it has all."""
+        for word in words:
+            if word not in self.asked.capabilities and not (word == "tools" and self.asked.drop_tools):
+                return _LACKS[word]
+        return None
+
+    def takes_prefill(self, preset: str) -> bool:
+        """`preset`: the row that the provider was made from, "" for none."""
+        return PREFILL not in family_profile(self.accounts[0].profile, preset, self.target.model).rejects
 
 
 def plan(
@@ -202,27 +202,28 @@ def is_here(model: Model, accounts: Accounts) -> bool:
 
 def _able(
     facts: Facts, allowed: list[_Candidate], left_out: list[tuple[Target, str]], presets: Mapping[str, str]
-) -> list[tuple[_Candidate, Model]]:
+) -> list[_Candidate]:
     """Those that have what the request needs. When none has, the first alone: its dialect words the refusal, and a
     fallback that lacks something is never tried."""
+    words = needs(facts)
     able, unable = [], []
     for candidate in allowed:
-        model, target = candidate.asked, candidate.target
-        why = lacks(facts, model, target, candidate.accounts[0], presets.get(target.provider, ""))
+        why = candidate.lacks(words)
+        if why is None and facts.prefill and not candidate.takes_prefill(presets.get(candidate.target.provider, "")):
+            why = "does not continue an answer that was begun"
         if why is None:
-            able.append((candidate, model))
+            able.append(candidate)
         else:
-            unable.append((candidate, model, why))
+            unable.append((candidate, why))
     if not able:
-        candidate, model, _ = unable.pop(0)
-        able.append((candidate, model))
-    left_out += [(candidate.target, why) for candidate, _, why in unable]
+        able.append(unable.pop(0)[0])
+    left_out += [(candidate.target, why) for candidate, why in unable]
     return able
 
 
 def _in_order(
     facts: Facts,
-    able: list[tuple[_Candidate, Model]],
+    able: list[_Candidate],
     health: Health,
     chance: Callable[[], float],
     prefer: tuple[str, int] | None,
@@ -231,36 +232,40 @@ def _in_order(
     for."""
     order: list[Planned] = []
     for own in _by_model(able):
-        strategy = STRATEGIES[own[0][1].strategy]
-        steps = [(_by_account(candidate, model, strategy.reason, health, chance, prefer)) for candidate, model in own]
+        strategy = STRATEGIES[own[0].asked.strategy]
+        steps = [_by_account(candidate, strategy.reason, health, chance, prefer) for candidate in own]
         ranked = strategy.rank(steps, health, chance) if len(steps) > 1 else steps
         if prefer is not None and strategy.sticks:
             ranked.sort(key=lambda step: str(step[0].target) != prefer[0])
-        order += [planned for step in ranked for planned in step]
+        for step in ranked:
+            order += step
     if facts.thinking:
         order.sort(key=lambda planned: "thinking" not in planned.model.capabilities)
     return order
 
 
-def _by_model(able: list[tuple[_Candidate, Model]]) -> list[list[tuple[_Candidate, Model]]]:
-    groups: dict[int, list[tuple[_Candidate, Model]]] = {}
-    for candidate, model in able:
-        groups.setdefault(id(candidate.model), []).append((candidate, model))
+def _by_model(able: list[_Candidate]) -> list[list[_Candidate]]:
+    if able[0].model is able[-1].model:  # they come one model after the other
+        return [able]
+    groups: dict[int, list[_Candidate]] = {}
+    for candidate in able:
+        groups.setdefault(id(candidate.model), []).append(candidate)
     return list(groups.values())
 
 
 def _by_account(
     candidate: _Candidate,
-    model: Model,
     reason: str,
     health: Health,
     chance: Callable[[], float],
     prefer: tuple[str, int] | None,
 ) -> list[Planned]:
     """One target, by each of its provider's accounts: the conversation's own first, then the least busy."""
-    target = candidate.target
-    found = [Planned(target, provider, reason, model, account) for account, provider in enumerate(candidate.accounts)]
-    if len(found) > 1:
+    target, model, accounts = candidate.target, candidate.asked, candidate.accounts
+    if len(accounts) == 1:
+        found = [Planned(target, accounts[0], reason, model)]
+    else:
+        found = [Planned(target, provider, reason, model, account) for account, provider in enumerate(accounts)]
         start = int(chance() * len(found))
         found = found[start:] + found[:start]
         found.sort(key=lambda planned: health.busy(planned.gates[1]))
@@ -272,6 +277,8 @@ def _by_account(
 
 def _awake_first(order: list[Planned], health: Health) -> tuple[Planned, ...]:
     """Who rests after failures goes behind who does not."""
+    if health.all_well():
+        return tuple(order)
     awake, resting = [], []
     for planned in order:
         seconds = max(health.shut_for(gate) for gate in planned.gates)

@@ -18,6 +18,10 @@ Step = list[Planned]  # one target, by each account
 class Health(Protocol):
     """What is known of breakers by name (plans.gates)."""
 
+    def all_well(self) -> bool:
+        """Whether nobody is to be left alone: then `shut_for` says 0 of all."""
+        ...
+
     def shut_for(self, name: str) -> float:
         """Seconds until it makes sense to ask; 0: now."""
         ...
@@ -29,6 +33,9 @@ class Health(Protocol):
 
 class AllWell:
     """Where nobody keeps count."""
+
+    def all_well(self) -> bool:
+        return True
 
     def shut_for(self, name: str) -> float:
         return 0.0
