@@ -18,6 +18,7 @@ SDK_HOME = {
     "huggingface_hub": {"providers/huggingface.py"},
     "ollamafreeapi": {"providers/ollamafree.py"},
     "genai_prices": {"price_reader.py"},
+    "httpx": {"providers/openai.py"},
     "httpx2": {
         "providers/google.py",
         "providers/huggingface.py",

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -931,6 +932,58 @@ async def test_a_catalogue_may_be_refused(server: Server, provider: OpenAIProvid
     with pytest.raises(UpstreamRefused) as caught:
         await provider.models()
     assert (caught.value.status, caught.value.body) == (401, b"no")
+
+
+# Asks the provider while somebody else's import of httpx has come to its middle and waits there.
+WHILE_IMPORTING = """
+import asyncio, sys, threading
+from importlib.abc import MetaPathFinder
+from ollama_bridge.dialects.base import CHAT, Profile
+from ollama_bridge.providers.base import Call, Timeouts
+from ollama_bridge.providers.openai import OpenAIProvider
+from ollama_bridge.providers.transport import open_session
+
+halfway, asked = threading.Event(), threading.Event()
+
+class Waits(MetaPathFinder):
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname == "httpx._client" and threading.current_thread() is other:
+            halfway.set()
+            asked.wait(20)
+
+def import_it():
+    import httpx
+    halfway.set()  # it was there already
+
+async def main():
+    session = await open_session()
+    provider = OpenAIProvider(
+        "lab", base_url=sys.argv[1], api_key="k", session=session, profile=Profile(), local=False, off=None,
+        timeouts=Timeouts(),
+    )
+    await provider.ready()
+    other.start()
+    await asyncio.to_thread(halfway.wait)
+    try:
+        upstream = await provider.open(Call(CHAT, {"model": "m"}, False, Timeouts(), model="m", dialect="openai"))
+        print((await upstream.body(1000)).decode())
+    finally:
+        asked.set()
+        await session.close()
+
+other = threading.Thread(target=import_it)
+sys.meta_path.insert(0, Waits())
+asyncio.run(main())
+"""
+
+
+async def test_another_sdks_import_is_in_nobodys_way(server: Server) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", WHILE_IMPORTING, server.base_url,
+        cwd=Path(__file__).parents[1], stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    said, complaints = await process.communicate()
+    assert said.decode().strip() == '{"ok": true}', complaints.decode()
 
 
 def test_no_sdk_is_imported_with_the_providers() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -90,6 +91,10 @@ class OpenAIProvider(SDKAccount):
         return read_models(self.name, body)
 
     def _new_calls(self) -> SDKCalls:
+        # With each request the SDK looks whether this module is there, for clients that were made for it, and trips
+        # over one that is only half there, as while another SDK is imported in a thread.
+        with suppress(ImportError):
+            import httpx  # noqa: F401
         import openai
 
         settings: Any = {
