@@ -17,7 +17,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 import pytest_asyncio
@@ -113,6 +112,8 @@ def entry(vendor: str, url: str) -> dict[str, Any]:
         return {"base_url": url}
     if vendor == "gemini":
         return {"base_url": f"{url}/v1beta", "api_key": GEMINI_KEY}
+    if vendor == "huggingface":
+        return {"base_url": f"{url}/v1", "hub_url": url, "api_key": KEY}  # the router, no dedicated endpoint
     return {"base_url": url if vendor == "anthropic" else f"{url}/v1", "api_key": KEY}
 
 
@@ -136,16 +137,12 @@ def configuration(upstreams: dict[str, Upstream]) -> dict[str, Any]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    from ollama_bridge.providers import huggingface
-
     services: dict[str, type[Upstream]] = {
         "openai": FakeResponses, "ollama": FakeOllama, "anthropic": FakeAnthropic, "gemini": FakeGemini,
         "huggingface": FakeHuggingFace,
     }  # fmt: skip
     async with AsyncExitStack() as stack:
         upstreams = {name: await stack.enter_async_context(service()) for name, service in services.items()}
-        # The router is known by its host; every other address is a dedicated endpoint's.
-        stack.enter_context(mock.patch.object(huggingface, "ROUTER", "127.0.0.1"))
         stack.enter_context(hardly_any_pause())
         folder = tmp_path_factory.mktemp("recorded")
         gateway = await stack.enter_async_context(running(folder, configuration(upstreams)))
