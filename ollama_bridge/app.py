@@ -19,13 +19,14 @@ from typing import Any
 
 from aiohttp import web
 
-from . import collector, screen, workers
+from . import collector, workers
 from .config import Address, Config
 from .engine import Engine, Lasting
 from .logs import logger, set_up
 from .policy.metrics import forget, share
 from .policy.ports import Log
 from .reload import Reloading
+from .terminal import screen
 from .web.server import Doors, build
 
 BACKLOG = 1024  # connections that wait to be taken in; more at a moment are reset

@@ -17,11 +17,12 @@ from typing import Annotated
 
 import typer
 
-from . import __version__, collector, screen
+from . import __version__, collector
 from .config import Config, ConfigError, find, load
-from .endings import endings
 from .errors import GatewayError
-from .shelf import Shelf
+from .lists.shelf import Shelf
+from .terminal import screen
+from .terminal.endings import endings
 
 _ConfigFile = Annotated[
     Path | None,
@@ -139,8 +140,8 @@ def explain(
     be refused.
     """
     settings = _load(config)
-    from .explain import Asked
-    from .explain import explain as plan_of
+    from .terminal.explain import Asked
+    from .terminal.explain import explain as plan_of
 
     try:
         explained = asyncio.run(plan_of(settings, Asked(model, privacy, task, provider, tools, images, thinking)))

@@ -31,11 +31,13 @@ from .dialects.openai import OpenAIDialect
 from .dialects.openai_compat import OpenAICompatDialect
 from .dialects.plain import PlainDialect
 from .dialects.responses import ResponsesDialect
-from .discovery import Discovery
 from .fetch import ImageFetcher
 from .library.library import Library
 from .library.loaded import LoadedModels
 from .limiting import Limiting
+from .lists.discovery import Discovery
+from .lists.pricebook import PriceBook
+from .lists.shelf import Shelf
 from .policy.attempts import Attempts
 from .policy.catalog import Defaults, Model, Target
 from .policy.continuity import Continuity
@@ -52,7 +54,6 @@ from .policy.router import is_here
 from .policy.selection import Selection
 from .policy.sticky import Sticky
 from .policy.tasks import Table
-from .pricebook import PriceBook
 from .providers.anthropic import AnthropicProvider
 from .providers.base import Provider
 from .providers.echo import EchoProvider
@@ -63,7 +64,6 @@ from .providers.ollamafree import OllamaFreeProvider
 from .providers.openai import OpenAIProvider
 from .providers.transport import open_session
 from .pulse import Pulse
-from .shelf import Shelf
 from .web.ports import Services, WebSettings
 
 

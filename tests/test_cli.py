@@ -21,9 +21,10 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from ollama_bridge import __version__, screen
+from ollama_bridge import __version__
 from ollama_bridge.cli import cli, door
 from ollama_bridge.config import Config, load
+from ollama_bridge.terminal import screen
 
 ROOT = Path(__file__).parent.parent
 ESCAPE = "\x1b"

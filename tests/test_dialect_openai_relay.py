@@ -20,9 +20,9 @@ from openai_chunks import (
     whole_reply,
 )
 
-from ollama_bridge.dialects import openai_relay
 from ollama_bridge.dialects.base import CHAT
 from ollama_bridge.dialects.openai import OpenAIDialect
+from ollama_bridge.dialects.openai import relay as openai_relay
 from ollama_bridge.errors import GatewayError
 from ollama_bridge.values import (
     ChatRequest,

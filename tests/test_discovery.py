@@ -19,13 +19,13 @@ from fakes.script import Script
 from gateway import NOBODY, Gateway, ollama_provider, openai_provider
 from virtual_time import run
 
-from ollama_bridge import discovery as module
 from ollama_bridge.dialects.base import Profile
-from ollama_bridge.discovery import EVERY, QUIET, RETRY, Discovery
 from ollama_bridge.errors import unreachable
+from ollama_bridge.lists import discovery as module
+from ollama_bridge.lists.discovery import EVERY, QUIET, RETRY, Discovery
+from ollama_bridge.lists.shelf import FILE_AT_MOST, MODELS_AT_MOST, Shelf
 from ollama_bridge.policy.catalog import Catalog, Defaults, Model, Target
 from ollama_bridge.providers.base import Known, ListedModel, Price
-from ollama_bridge.shelf import FILE_AT_MOST, MODELS_AT_MOST, Shelf
 
 GUARD = 10.0  # seconds after which a test gives up waiting for what must come
 ASK = Ask((Turn("user", "Hi."),))

@@ -30,13 +30,13 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from docs import make_tables
-from ollama_bridge import screen
 from ollama_bridge.cli import cli
 from ollama_bridge.config import load
 from ollama_bridge.config.schema import UNSUPPORTED_SECTIONS, File
 from ollama_bridge.errors import Scope
 from ollama_bridge.policy import tasks
 from ollama_bridge.policy.metrics import Metrics
+from ollama_bridge.terminal import screen
 from ollama_bridge.web import routes
 from ollama_bridge.web.ports import Services, WebSettings
 from ollama_bridge.web.router import Found, Router, split_target

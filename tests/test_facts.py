@@ -16,20 +16,20 @@ import pytest
 from configs import configured, refused
 from recordings import FOLDER
 
-from ollama_bridge import pricebook
 from ollama_bridge.dialects.base import Profile
-from ollama_bridge.endings import Ending, endings
 from ollama_bridge.library.facts import show_answer, tags_entry
+from ollama_bridge.lists import pricebook
+from ollama_bridge.lists.pricebook import PriceBook
+from ollama_bridge.lists.shelf import Shelf
 from ollama_bridge.policy.catalog import Catalog, Defaults, Model, Target
 from ollama_bridge.policy.facts import guess_capabilities, merge, retires_soon
 from ollama_bridge.policy.families import reasons
 from ollama_bridge.policy.known_models import look_up
-from ollama_bridge.pricebook import PriceBook
 from ollama_bridge.providers.anthropic import listed as listed_by_anthropic
 from ollama_bridge.providers.base import Known, ListedModel, Price
 from ollama_bridge.providers.huggingface import _described
 from ollama_bridge.providers.listings import day, listed, read_models
-from ollama_bridge.shelf import Shelf
+from ollama_bridge.terminal.endings import Ending, endings
 
 TODAY = date(2026, 11, 21)
 ROOT = Path(__file__).resolve().parent.parent

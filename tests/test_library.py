@@ -25,9 +25,9 @@ from gateway import Gateway, alias, ollama_provider, openai_provider, running
 from virtual_time import run
 
 from ollama_bridge.dialects.base import Profile
-from ollama_bridge.discovery import EVERY, RETRY, Discovery
 from ollama_bridge.errors import unreachable
 from ollama_bridge.library.loaded import LoadedModels
+from ollama_bridge.lists.discovery import EVERY, RETRY, Discovery
 from ollama_bridge.policy.catalog import Catalog, Defaults
 from ollama_bridge.providers.base import ListedModel
 
@@ -518,7 +518,7 @@ async def test_a_real_ollamas_models_stand_in_its_own_words(gateway_of: Start, f
 @pytest.fixture
 def nothing_is_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """A real Ollama is asked for its list each time, not once in two seconds."""
-    monkeypatch.setattr("ollama_bridge.discovery.FRESH", 0.0)
+    monkeypatch.setattr("ollama_bridge.lists.discovery.FRESH", 0.0)
 
 
 @pytest.mark.usefixtures("nothing_is_fresh")

@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recordings import FOLDER, needs_recordings
 
-from ollama_bridge.dialects import context
 from ollama_bridge.dialects.base import CHAT, EMBED, EMBED_ONE, GENERATE, Moment, Profile
-from ollama_bridge.dialects.ollama import OllamaDialect
+from ollama_bridge.dialects.ollama import OllamaDialect, context
 from ollama_bridge.errors import (
     GatewayError,
     Scope,

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_bridge.dialects import context
 from ollama_bridge.dialects.arguments import as_object
-from ollama_bridge.dialects.floats import float32, float32_texts, float64_text
+from ollama_bridge.dialects.go.floats import float32, float32_texts, float64_text
 from ollama_bridge.dialects.media import media_of, sniff
-from ollama_bridge.dialects.ollama_answers import stamp
+from ollama_bridge.dialects.ollama import context
+from ollama_bridge.dialects.ollama.answers import stamp
 from ollama_bridge.names import BothSources, parse_name, split_source
 from ollama_bridge.values import Media
 

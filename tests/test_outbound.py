@@ -29,8 +29,8 @@ from gateway import LEAST, Gateway, ask_least
 from rich.console import Console
 from transports import TRANSPORTS
 
-from ollama_bridge import screen
 from ollama_bridge.config import load
+from ollama_bridge.terminal import screen
 
 ROOT = Path(__file__).parents[1]
 GUARD = 30.0  # seconds after which a test gives up waiting for what must come

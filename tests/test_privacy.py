@@ -24,7 +24,7 @@ from fakes.openai_wire import FakeOpenAI, model_item
 from fakes.script import Script, Seen
 from gateway import LEAST, ask_least, ollama_provider, openai_provider
 
-from ollama_bridge import discovery
+from ollama_bridge.lists import discovery
 
 SAID = Script(text=("Hel", "lo"))
 every_path = pytest.mark.parametrize("path", list(LEAST))

@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 
 from ollama_bridge.app import start
 from ollama_bridge.config import ConfigError, load
-from ollama_bridge.discovery import Discovery
+from ollama_bridge.lists.discovery import Discovery
 from ollama_bridge.policy import router, selection
 from ollama_bridge.policy.sticky import Sticky
 

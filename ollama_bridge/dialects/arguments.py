@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import GatewayError, Scope
 from ..framing import MAX_FRAME, BadJSON, loads
-from . import gojson
+from .go.json import parse
 
 WRAPPED = "arguments"
 HELD_AT_MOST = MAX_FRAME  # bytes of the tool calls of one answer
@@ -58,7 +58,7 @@ def _value(text: str) -> Any:
         pass
     for candidate in (text, _closed(text)):
         try:
-            return gojson.parse(candidate.encode("utf-8", "replace"))
+            return parse(candidate.encode("utf-8", "replace"))
         except GatewayError:
             continue
     return text

@@ -19,8 +19,8 @@ from ..errors import WireError
 from ..framing import BadJSON, loads
 from ..values import ChatRequest, EmbedReply
 from .base import EMBED, Loss, Profile, Request, StreamReader
-from .openai import read_error
-from .openai_fields import failure_of, unusable
+from .openai.errors import read_error
+from .openai.fields import failure_of, unusable
 from .outbound_only import OutboundOnly
 
 _vectors = msgspec.json.Decoder(list[list[float]]).decode

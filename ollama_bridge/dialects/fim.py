@@ -20,8 +20,8 @@ from ..errors import WireError
 from ..values import ChatRequest, EmbedReply, Media, Message, Reply
 from .base import GENERATE, Loss, Profile, Request, StreamReader
 from .openai import OpenAIDialect
-from .openai_encode import encode_chat
-from .openai_fields import NAME as OPENAI
+from .openai.encode import encode_chat
+from .openai.fields import NAME as OPENAI
 from .outbound_only import OutboundOnly
 
 NAME = "fim"

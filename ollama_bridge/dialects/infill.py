@@ -18,8 +18,8 @@ from ..framing import MAX_FRAME, BadJSON, FrameTooLong, ServerSentEvents, loads
 from ..values import Block, EmbedReply, Reply, Text, Usage
 from .base import GENERATE, Loss, Profile, Request, StreamReader
 from .fim import gap, sampled
-from .openai import read_error
-from .openai_fields import failure_of, unusable, usage_of
+from .openai.errors import read_error
+from .openai.fields import failure_of, unusable, usage_of
 from .outbound_only import OutboundOnly
 
 NAME = "infill"

@@ -28,12 +28,12 @@ from ..events import Delta, Event, Finish
 from ..framing import dumps, go_escape, sse
 from ..values import Block, ChatRequest, EmbedReply, EmbedRequest, Media, Message, Reply, Sampling, Text, Thinking
 from .base import EMBED, Answer, ModelView, Moment, Request, StreamWriter
-from .gojson import parse
+from .go.json import parse
 from .inbound_only import InboundOnly
-from .ollama_answers import prompt_size, size
+from .ollama.answers import prompt_size, size
 from .openai import OpenAIDialect
-from .openai_fields import DONE, estimated
-from .openai_requests import EMPTY, Members, content_blocks, missing, unsupported
+from .openai.fields import DONE, estimated
+from .openai.requests import EMPTY, Members, content_blocks, missing, unsupported
 
 STREAM = "stream"  # the kind of the endpoints that answer with a stream; those of kind CHAT answer whole
 ROLES = ("system", "user", "assistant")

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from ..dialects.base import Answer
-from ..dialects.gojson import BOOL, OBJECT, STRING, Struct, decode
+from ..dialects.go.json import BOOL, OBJECT, STRING, Struct, decode
 from ..errors import MODEL_NOT_FOUND, MODEL_REQUIRED, GatewayError, Scope, model_not_found, refuse
 from ..framing import BadJSON, dumps, go_dumps, loads
 from ..policy.catalog import Catalog, Model, shown

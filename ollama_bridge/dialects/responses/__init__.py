@@ -19,7 +19,7 @@ from typing import Any
 from ...errors import WireError
 from ...values import ChatRequest, EmbedReply, Reply
 from ..base import CHAT, Loss, Profile, Request, StreamReader
-from ..openai import read_error
+from ..openai.errors import read_error
 from ..outbound_only import OutboundOnly
 from .encode import encode_chat
 from .items import NAME

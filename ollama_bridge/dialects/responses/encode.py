@@ -28,7 +28,7 @@ from ...values import (
     ToolResult,
 )
 from ..base import Loss, Profile
-from ..openai_fields import NAME as CHAT_WIRE
+from ..openai.fields import NAME as CHAT_WIRE
 from .items import NAME, REASONING
 
 SUMMARY = "reasoning.summary"  # in a profile's rejects: OpenAI gives none to organizations it has not verified

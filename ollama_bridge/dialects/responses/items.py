@@ -15,7 +15,7 @@ from typing import Any
 
 from ...errors import GatewayError
 from ...values import Usage, Vendor
-from ..openai_fields import failure_of, logprobs_of
+from ..openai.fields import failure_of, logprobs_of
 
 NAME = "responses"
 PARAGRAPH = "\n\n"  # between the parts of a summary (providers.md 2.3)

@@ -34,7 +34,7 @@ from ...errors import GatewayError
 from ...events import BlockEnd, BlockStart, Delta, Event, Failed, Finish, Start, Unknown, fold
 from ...framing import MAX_FRAME, BadJSON, FrameTooLong, ServerSentEvents, loads
 from ...values import Reply, Vendor
-from ..openai_fields import DONE, arguments_text, unusable
+from ..openai.fields import DONE, arguments_text, unusable
 from .items import (
     CALL,
     MESSAGE,

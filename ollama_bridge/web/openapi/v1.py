@@ -1,6 +1,6 @@
 """OpenAI's API, described.
 
-Knows: the bodies that openai_requests reads and the answers of both settings of `server.openai_compat`, as types. Must
+Knows: the bodies that dialects/openai reads and the answers of both settings of `server.openai_compat`, as types. Must
 not know: how a body is read or written, what a provider adds to an answer of its own.
 
 Request members that are null count as absent. What OpenAI has beside these goes to a provider that speaks its API.

@@ -19,14 +19,14 @@ from typing import Any
 
 import msgspec
 
-from ..errors import GatewayError, Scope
-from ..framing import go_dumps, go_escape, json_string
-from ..values import ChatRequest, EmbedReply, EmbedRequest, Reply, Text, Thinking, ToolCall, ToolResult, Usage
+from ...errors import GatewayError, Scope
+from ...framing import go_dumps, go_escape, json_string
+from ...values import ChatRequest, EmbedReply, EmbedRequest, Reply, Text, Thinking, ToolCall, ToolResult, Usage
+from ..arguments import as_object
+from ..base import CHAT, EMBED, Answer, Moment
+from ..go.floats import float32, float32_texts, float64_text
 from . import context as conversation
-from .arguments import as_object
-from .base import CHAT, EMBED, Answer, Moment
-from .floats import float32, float32_texts, float64_text
-from .ollama_errors import JSON_UTF8
+from .errors import JSON_UTF8
 
 Fields = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""Ollama's request types as tables for gojson.
+"""Ollama's request types as tables for go.json.
 
 Knows: names, members and Go types of the native requests (ollama-protocol.md 2), and the values that have a syntax of
 their own: think, keep_alive, images, tool definitions and arguments. Must not know: what a request means.
@@ -12,8 +12,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .gojson import ANY, BOOL, INT, OBJECT, STRING, STRINGS, Array, Bytes, Checked, Kind, Own, Run, Struct, members
-from .goscan import Refusal, base64_error, quote
+from ..go.json import ANY, BOOL, INT, OBJECT, STRING, STRINGS, Array, Bytes, Checked, Kind, Own, Run, Struct, members
+from ..go.scan import Refusal, base64_error, quote
 
 FOR_EVER = -1.0  # seconds of keep_alive: any negative value means it
 

@@ -20,25 +20,15 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..errors import GatewayError, Scope
-from ..events import BlockEnd, BlockStart, Delta, Event, Failed, Finish, Start
-from ..framing import MAX_FRAME, BadJSON, FrameTooLong, Lines, go_dumps, go_escape, json_string, loads
-from ..values import ChatRequest, Reason, Usage
+from ...errors import GatewayError, Scope
+from ...events import BlockEnd, BlockStart, Delta, Event, Failed, Finish, Start
+from ...framing import MAX_FRAME, BadJSON, FrameTooLong, Lines, go_dumps, go_escape, json_string, loads
+from ...values import ChatRequest, Reason, Usage
+from ..arguments import Room
+from ..base import CHAT, Moment
 from . import context as conversation
-from .arguments import Room
-from .base import CHAT, Moment
-from .ollama_answers import (
-    Fields,
-    last_object,
-    metrics,
-    native_call,
-    native_logprobs,
-    packed_turns,
-    prompt_size,
-    size,
-    stamp,
-)
-from .ollama_errors import error_object, failure
+from .answers import Fields, last_object, metrics, native_call, native_logprobs, packed_turns, prompt_size, size, stamp
+from .errors import error_object, failure
 
 NDJSON = "application/x-ndjson"
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import msgspec
 
+from ..providers.base import Known
 from .price_reader import NOT_INSTALLED
-from .providers.base import Known
 
 PATIENCE = 60.0  # seconds
 _READER = Path(__file__).with_name("price_reader.py")

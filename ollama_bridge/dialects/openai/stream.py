@@ -20,13 +20,14 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..errors import GatewayError
-from ..events import BlockEnd, BlockStart, Delta, Event, Failed, Finish, Start, unfold
-from ..framing import MAX_FRAME, BadJSON, FrameTooLong, ServerSentEvents, dumps, go_escape, json_string, loads, sse
-from ..values import ChatRequest, Reply, Usage
-from .base import GENERATE, Moment
-from .ollama_answers import prompt_size, size
-from .openai_fields import (
+from ...errors import GatewayError
+from ...events import BlockEnd, BlockStart, Delta, Event, Failed, Finish, Start, unfold
+from ...framing import MAX_FRAME, BadJSON, FrameTooLong, ServerSentEvents, dumps, go_escape, json_string, loads, sse
+from ...values import ChatRequest, Reply, Usage
+from ..base import GENERATE, Moment
+from ..ollama.answers import prompt_size, size
+from ..thinktags import ThinkTags
+from .fields import (
     DONE,
     arguments_text,
     call_vendor,
@@ -40,7 +41,6 @@ from .openai_fields import (
     usage_object,
     usage_of,
 )
-from .thinktags import ThinkTags
 
 CALLS_AT_MOST = 1000  # tool calls of one answer that may be open at once
 

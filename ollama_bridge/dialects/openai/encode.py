@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..values import (
+from ...values import (
     Block,
     ChatRequest,
     EmbedRequest,
@@ -27,8 +27,8 @@ from ..values import (
     ToolCall,
     ToolResult,
 )
-from .base import Loss, Profile
-from .openai_fields import NAME
+from ..base import Loss, Profile
+from .fields import NAME
 
 _SYSTEM = ("system", "developer")
 _SAYS_JSON = "Answer with JSON."

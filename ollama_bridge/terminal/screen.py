@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from . import __version__
-from .config import Config, ConfigError, ModelConfig, ProviderConfig
+from .. import __version__
+from ..config import Config, ConfigError, ModelConfig, ProviderConfig
 
 if TYPE_CHECKING:
     from .explain import Explained

@@ -1,7 +1,7 @@
 """The bytes of JSON and base64 as Go scans them, and the words in which it gives up.
 
 Knows: the grammar, and the error texts of Go 1.26's `encoding/json` scanner and `encoding/base64`. Must not know:
-types, requests. Only odd bodies come here (see gojson.py); everything is linear in the size of the input.
+types, requests. Only odd bodies come here (see json.py); everything is linear in the size of the input.
 
     {"a": 1.50, "a": "\\ud800"} tail   ->   Members([("a", Number("1.50")), ("a", "\\ufffd")])
     {"a": 1.                         ->   Refusal("unexpected EOF")
@@ -14,7 +14,7 @@ import binascii
 import re
 from typing import Any
 
-from ..framing import BadJSON, loads
+from ...framing import BadJSON, loads
 
 MAX_DEPTH = 10_000  # Go's own limit of nesting
 

@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..errors import GatewayError, Scope, WireError, classify
-from ..framing import dumps
-from ..values import Usage, Vendor
+from ...errors import GatewayError, Scope, WireError, classify
+from ...framing import dumps
+from ...values import Usage, Vendor
 
 NAME = "openai"
 DONE = b"[DONE]"

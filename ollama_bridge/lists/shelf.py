@@ -18,7 +18,7 @@ from typing import Protocol
 
 import msgspec
 
-from .providers.base import Known, ListedModel
+from ..providers.base import Known, ListedModel
 
 VERSION = 1
 FILE_AT_MOST = 8 * 1024 * 1024  # bytes

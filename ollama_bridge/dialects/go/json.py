@@ -20,9 +20,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ..errors import GatewayError, refuse
-from ..framing import BadJSON, loads
-from .goscan import INTEGER, Members, Number, Refusal, Scanner, base64_error
+from ...errors import GatewayError, refuse
+from ...framing import BadJSON, loads
+from .scan import INTEGER, Members, Number, Refusal, Scanner, base64_error
 
 MISSING_BODY = "missing request body"
 WRITABLE_DEPTH = 500  # a value nested deeper than this could not be encoded again for a provider

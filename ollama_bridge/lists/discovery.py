@@ -13,11 +13,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 
-from .errors import MODEL_NOT_FOUND, GatewayError, UpstreamRefused
-from .policy.catalog import Catalog, Model, Target
-from .policy.ports import Log
-from .policy.sources import OWN_MODELS
-from .providers.base import Known, ListedModel, Provider
+from ..errors import MODEL_NOT_FOUND, GatewayError, UpstreamRefused
+from ..policy.catalog import Catalog, Model, Target
+from ..policy.ports import Log
+from ..policy.sources import OWN_MODELS
+from ..providers.base import Known, ListedModel, Provider
 
 EVERY = 600.0  # seconds between two looks at a cloud catalogue
 RETRY = 30.0  # seconds until a provider that did not answer is looked at again, doubled each time

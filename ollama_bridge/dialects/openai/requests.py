@@ -15,8 +15,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..errors import MODEL_REQUIRED, GatewayError, refuse
-from ..values import (
+from ...errors import MODEL_REQUIRED, GatewayError, refuse
+from ...values import (
     Block,
     ChatRequest,
     EmbedRequest,
@@ -32,8 +32,8 @@ from ..values import (
     ToolCall,
     ToolResult,
 )
-from .gojson import parse
-from .openai_fields import NAME, arguments_text, call_vendor
+from ..go.json import parse
+from .fields import NAME, arguments_text, call_vendor
 
 EMPTY = "the request has no body"
 _TOP_LOGPROBS = 20

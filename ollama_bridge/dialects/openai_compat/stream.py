@@ -18,14 +18,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import GatewayError
-from ..events import BlockEnd, BlockStart, Delta, Event, Failed, Finish, unfold
-from ..framing import dumps, go_dumps, go_escape, json_string
-from ..values import ChatRequest, Reply
-from .arguments import Room
-from .base import GENERATE, Moment
-from .ollama_answers import native_call, native_logprobs, prompt_size, size
-from .openai_fields import estimated
+from ...errors import GatewayError
+from ...events import BlockEnd, BlockStart, Delta, Event, Failed, Finish, unfold
+from ...framing import dumps, go_dumps, go_escape, json_string
+from ...values import ChatRequest, Reply
+from ..arguments import Room
+from ..base import GENERATE, Moment
+from ..ollama.answers import native_call, native_logprobs, prompt_size, size
+from ..openai.fields import estimated
 
 EVENT_STREAM = "text/event-stream"
 DONE = b"data: [DONE]\n\n"

@@ -12,14 +12,14 @@ import contextlib
 import time
 from dataclasses import dataclass
 
-from .config import Config
-from .dialects.base import CHAT
-from .dialects.openai import OpenAIDialect
-from .engine import Engine, Lasting
-from .logs import logger, set_up
-from .policy.plans import Plan
-from .policy.ports import Exchange
-from .values import Block, ChatRequest, Media, Message, Text, Tool
+from ..config import Config
+from ..dialects.base import CHAT
+from ..dialects.openai import OpenAIDialect
+from ..engine import Engine, Lasting
+from ..logs import logger, set_up
+from ..policy.plans import Plan
+from ..policy.ports import Exchange
+from ..values import Block, ChatRequest, Media, Message, Text, Tool
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,12 @@ from typing import Any
 
 import msgspec
 
-from ..errors import GatewayError
-from ..framing import MAX_FRAME, BadJSON, dumps, json_string, loads
-from ..values import ChatRequest, EmbedRequest, Usage
-from .base import Moment
-from .openai_fields import DONE, failure_of, spoken, unusable, usage_of
-from .openai_stream import error_frame
+from ...errors import GatewayError
+from ...framing import MAX_FRAME, BadJSON, dumps, json_string, loads
+from ...values import ChatRequest, EmbedRequest, Usage
+from ..base import Moment
+from .fields import DONE, failure_of, spoken, unusable, usage_of
+from .stream import error_frame
 
 # For this gateway alone; no provider may see them.
 _OURS = ("privacy_mode", "task")

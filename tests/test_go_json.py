@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_bridge.dialects.gojson import (
+from ollama_bridge.dialects.go.json import (
     ANY,
     BOOL,
     FLOAT,
@@ -28,8 +28,8 @@ from ollama_bridge.dialects.gojson import (
     decode,
     parse,
 )
-from ollama_bridge.dialects.goscan import base64_error, quote
-from ollama_bridge.dialects.ollama_types import CHAT_REQUEST, EMBEDDING_REQUEST, GENERATE_REQUEST
+from ollama_bridge.dialects.go.scan import base64_error, quote
+from ollama_bridge.dialects.ollama.types import CHAT_REQUEST, EMBEDDING_REQUEST, GENERATE_REQUEST
 from ollama_bridge.errors import GatewayError, Scope
 
 POINT = Struct("api.Point", {"x": INT, "y": FLOAT, "names": STRINGS})

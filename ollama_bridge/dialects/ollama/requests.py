@@ -17,9 +17,9 @@ from typing import Any
 
 import msgspec
 
-from ..errors import MODEL_REQUIRED, NO_CHAT, NO_INSERT, NO_THINKING, NO_TOOLS, GatewayError, Scope, refuse
-from ..framing import BadJSON, dumps, loads
-from ..values import (
+from ...errors import MODEL_REQUIRED, NO_CHAT, NO_INSERT, NO_THINKING, NO_TOOLS, GatewayError, Scope, refuse
+from ...framing import BadJSON, dumps, loads
+from ...values import (
     Block,
     ChatRequest,
     EmbedRequest,
@@ -35,14 +35,14 @@ from ..values import (
     ToolResult,
     Vendor,
 )
+from ..arguments import as_object
+from ..base import CHAT, EMBED, EMBED_ONE, GENERATE, Loss, ModelView, Profile
+from ..go.json import decode as decode_body
+from ..go.scan import quote
+from ..media import media_of
 from . import context as conversation
-from .arguments import as_object
-from .base import CHAT, EMBED, EMBED_ONE, GENERATE, Loss, ModelView, Profile
-from .gojson import decode as decode_body
-from .goscan import quote
-from .media import media_of
-from .ollama_errors import incapable
-from .ollama_types import CHAT_REQUEST, EMBED_REQUEST, EMBEDDING_REQUEST, GENERATE_REQUEST, provider_of
+from .errors import incapable
+from .types import CHAT_REQUEST, EMBED_REQUEST, EMBEDDING_REQUEST, GENERATE_REQUEST, provider_of
 
 NAME = "ollama"
 

@@ -2,9 +2,9 @@
 
 Knows: which part of the codec does what. Must not know: policy, providers, who asks. The parts:
 
-    ollama_types.py     request types as tables        ollama_requests.py  bodies <-> values, checks
-    ollama_answers.py   whole answers, metrics         ollama_stream.py    lines read, written, relayed
-    ollama_errors.py    error texts                    context.py, names.py, gojson.py, goscan.py, floats.py
+    types.py     request types as tables        requests.py  bodies <-> values, checks
+    answers.py   whole answers, metrics         stream.py    lines read, written, relayed
+    errors.py    error texts                    context.py   the conversation in `context`
 
     -> {"model":"m","messages":[{"role":"user","content":"Hi"}]}
     <- {"model":"m","created_at":"2026-11-21T07:00:00.12Z","message":{"role":"assistant","content":"Hi"},"done":false}
@@ -18,13 +18,13 @@ from typing import Any
 
 import msgspec
 
-from ..errors import GatewayError, WireError
-from ..events import Event, fold
-from ..framing import BadJSON, go_escape, json_string, loads
-from ..values import ChatRequest, EmbedReply, EmbedRequest, Reply, Usage
-from . import ollama_answers, ollama_errors, ollama_requests
-from .base import EMBED, EMBED_ONE, Answer, Loss, ModelView, Moment, Profile, Request
-from .ollama_stream import UNREADABLE, Reader, Tap, Writer, read_line, renamed, unreadable
+from ...errors import GatewayError, WireError
+from ...events import Event, fold
+from ...framing import BadJSON, go_escape, json_string, loads
+from ...values import ChatRequest, EmbedReply, EmbedRequest, Reply, Usage
+from ..base import EMBED, EMBED_ONE, Answer, Loss, ModelView, Moment, Profile, Request
+from . import answers, errors, requests
+from .stream import UNREADABLE, Reader, Tap, Writer, read_line, renamed, unreadable
 
 _OURS = frozenset({"privacy_mode", "task", "provider"})  # members that only this gateway knows
 
@@ -50,17 +50,17 @@ _read_vectors = msgspec.json.Decoder(_Vectors).decode
 class OllamaDialect:
     """See dialects.base.Dialect."""
 
-    name = ollama_requests.NAME
+    name = requests.NAME
 
     # -- requests ------------------------------------------------------------------------------------------------------
     def decode(self, kind: str, body: bytes) -> Request:
-        return ollama_requests.decode(kind, body)
+        return requests.decode(kind, body)
 
     def check(self, kind: str, request: Request, model: ModelView) -> None:
-        ollama_requests.check(kind, request, model)
+        requests.check(kind, request, model)
 
     def encode(self, request: Request, model: str, profile: Profile) -> tuple[str, dict[str, Any], list[Loss]]:
-        return ollama_requests.encode(request, model, profile)
+        return requests.encode(request, model, profile)
 
     def relay(self, body: bytes, model: str, request: Request) -> bytes | None:
         """None when the body holds what a real Ollama would refuse (a data URL, a schema as text) or misread (a context
@@ -99,8 +99,8 @@ class OllamaDialect:
     def write_reply(self, kind: str, request: Request, reply: Reply | EmbedReply, now: Moment) -> Answer:
         if isinstance(request, EmbedRequest):
             vectors = reply if isinstance(reply, EmbedReply) else EmbedReply([])
-            return ollama_answers.write_embeddings(kind, request, vectors, now)
-        return ollama_answers.write_reply(kind, request, reply if isinstance(reply, Reply) else Reply(), now)
+            return answers.write_embeddings(kind, request, vectors, now)
+        return answers.write_reply(kind, request, reply if isinstance(reply, Reply) else Reply(), now)
 
     def relay_reply(self, kind: str, body: bytes, request: Request) -> tuple[bytes, Usage]:
         usage = Usage()
@@ -122,10 +122,10 @@ class OllamaDialect:
 
     # -- errors --------------------------------------------------------------------------------------------------------
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> WireError:
-        return ollama_errors.read_error(status, headers, body)
+        return errors.read_error(status, headers, body)
 
     def write_error(self, kind: str, error: GatewayError, stream: bool) -> Answer:
-        return ollama_errors.write_error(kind, error, stream)
+        return errors.write_error(kind, error, stream)
 
 
 def _read_embeddings(body: bytes) -> EmbedReply:
@@ -134,7 +134,7 @@ def _read_embeddings(body: bytes) -> EmbedReply:
     except UNREADABLE:
         raise _no_vectors(body) from None
     if read.error:
-        raise ollama_errors.failure(read.error)
+        raise errors.failure(read.error)
     if read.embeddings is not None:
         return EmbedReply(read.embeddings, read.usage(), read.model)
     if read.embedding is not None:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import (
+from ...errors import (
     CONTEXT_LENGTH,
     INVALID_MODEL_NAME,
     MODEL_NOT_FOUND,
@@ -26,10 +26,10 @@ from ..errors import (
     Scope,
     WireError,
 )
-from ..framing import BadJSON, go_dumps, loads
-from ..names import parse_name
-from .base import EMBED, EMBED_ONE, GENERATE, Answer
-from .goscan import quote
+from ...framing import BadJSON, go_dumps, loads
+from ...names import parse_name
+from ..base import EMBED, EMBED_ONE, GENERATE, Answer
+from ..go.scan import quote
 
 JSON = "application/json"
 JSON_UTF8 = "application/json; charset=utf-8"

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
-from .config import Config
-from .policy.facts import retires_soon
-from .policy.sources import OWN_MODELS, Sources
-from .providers.base import ListedModel
-from .shelf import Shelf
+from ..config import Config
+from ..lists.shelf import Shelf
+from ..policy.facts import retires_soon
+from ..policy.sources import OWN_MODELS, Sources
+from ..providers.base import ListedModel
 
 
 @dataclass(frozen=True, slots=True)
