@@ -140,6 +140,11 @@ class ServerSentEvents:
                 return []
             data = bytes(self._rest) + data
             self._rest.clear()
+        elif data.endswith(b"\n\n") and data.startswith(self._lead) and not self._data and self._name is None:
+            # One event alone, as most come: its first line end is the last but one byte.
+            begin, end = len(self._lead), len(data) - 2
+            if end > begin and data.find(b"\n", begin) == end and b"\r" not in data:
+                return [(self._usual, data[begin:end])]
         frames: list[tuple[str | None, bytes]] = []
         if not self._data and self._name is None:
             data = self._events(data, frames)

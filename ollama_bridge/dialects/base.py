@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+import msgspec
+
 from ..errors import GatewayError, WireError
 from ..events import Event
 from ..values import ChatRequest, EmbedReply, EmbedRequest, Reply, Usage
@@ -130,8 +132,7 @@ class Profile:
         return replace(self, **changes)
 
 
-@dataclass(slots=True)
-class Moment:
+class Moment(msgspec.Struct, gc=False):
     """When something is written: `wall_ns` unix nanoseconds, `elapsed_ns` since the request came in, `first_ns` the
     same for the first content (None before it). Dialects take the time from here: they have no clock."""
 

@@ -110,7 +110,9 @@ class Keeper:
         if self._room < 0:
             return
         self._events += events
-        self._room -= sum(len(event.text) for event in events if type(event) is Delta)
+        for event in events:
+            if type(event) is Delta:
+                self._room -= len(event.text)
         if self._room < 0:
             self._events = []
         elif events and type(events[-1]) is Finish:

@@ -23,6 +23,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from ..errors import GatewayError, UpstreamRefused, broken, timed_out, unreachable
+from . import connections
 from .addresses import is_private
 from .base import Timeouts
 from .heads import Head
@@ -46,14 +47,16 @@ async def open_session(guarded: bool = False) -> aiohttp.ClientSession:
     environment, no time-outs of its own: each request brings them. `guarded`: it opens connections to private
     addresses alone, whatever a name resolves to, and asks anew each time; for what must not leave our machines.
     """
+    connector = aiohttp.TCPConnector(
+        limit=0,
+        keepalive_timeout=75,
+        ttl_dns_cache=300,
+        use_dns_cache=not guarded,
+        socket_factory=private_socket if guarded else None,
+    )
+    connections.use(connector)
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            limit=0,
-            keepalive_timeout=75,
-            ttl_dns_cache=300,
-            use_dns_cache=not guarded,
-            socket_factory=private_socket if guarded else None,
-        ),
+        connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
         trust_env=False,

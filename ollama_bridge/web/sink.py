@@ -74,6 +74,7 @@ class HttpSink:
         self.request_id = request_id
         self._request = request
         self._transport = request.transport
+        self._protocol = request.protocol
         self._deadline = write_deadline
         self._chunked = False
         self._ended = False
@@ -102,14 +103,23 @@ class HttpSink:
         await self._send(head)
 
     async def write(self, data: bytes) -> None:
-        if data:  # an empty chunk would end the stream
+        if not data:
+            return  # an empty chunk would end the stream
+        if len(data) > _SLICE:
             await self._send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+            return
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            raise ClientGone
+        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        if self._protocol.writing_paused:
+            await self._drained(transport)
 
     def beat(self, data: bytes) -> None:
         transport = self._transport
         if not self.started or self._ended or self._slicing or transport is None or transport.is_closing():
             return
-        if data and not self._request.protocol.writing_paused:
+        if data and not self._protocol.writing_paused:
             transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     async def finish(self) -> None:
@@ -130,7 +140,7 @@ class HttpSink:
         transport = self._transport
         if transport is not None and transport.get_write_buffer_size():
             # A closing connection waits for its last bytes to go out: a client that does not read would hold it open.
-            paused = self._request.protocol.writing_paused
+            paused = self._protocol.writing_paused
             asyncio.get_running_loop().call_later(0 if paused else self._deadline, transport.abort)
         return CLOSED
 
@@ -164,7 +174,7 @@ class HttpSink:
             raise ClientGone
         if len(data) <= _SLICE:
             transport.write(data)
-            if self._request.protocol.writing_paused:
+            if self._protocol.writing_paused:
                 await self._drained(transport)
             return
         view = memoryview(data)
@@ -174,7 +184,7 @@ class HttpSink:
                 if transport.is_closing():
                     raise ClientGone
                 transport.write(view[at : at + _SLICE])
-                if self._request.protocol.writing_paused:
+                if self._protocol.writing_paused:
                     await self._drained(transport)
         finally:
             self._slicing = False
