@@ -42,5 +42,5 @@ class Connection(ResponseHandler):
 
 
 def use(connector: aiohttp.BaseConnector) -> None:
-    """The connector's connections are ours. aiohttp has no word for it; tests/test_transport.py sees that it holds."""
+    """The connector makes ours. aiohttp has no word for it; tests/test_connections.py sees that it holds."""
     connector._factory = cast("partial[ResponseHandler]", partial(Connection, loop=asyncio.get_running_loop()))
