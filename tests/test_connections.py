@@ -1,9 +1,13 @@
-"""The watch over silent connections: one timer, the limits of each request, on real sockets."""
+"""Connections to providers on real sockets: one timer that watches silence, and what came together read together."""
 
 from __future__ import annotations
 
 import asyncio
+import gzip
+import random
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -137,3 +141,80 @@ async def test_without_a_limit_nothing_is_watched(
     async with ask(session, speaker, PIECES, 0) as response:
         await hear(response, speaker, PIECES)
     assert 0 not in delays
+
+
+# -- pieces ------------------------------------------------------------------------------------------------------------
+@asynccontextmanager
+async def sending(parts: list[bytes]) -> AsyncIterator[str]:
+    """A server that answers with these parts of an HTTP answer, each sent by itself."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        with suppress(ConnectionError):  # a reader that failed
+            for part in parts:
+                writer.write(part)
+                await writer.drain()
+                await asyncio.sleep(0)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n"
+
+
+def chunked(pieces: list[bytes], head: bytes = b"") -> bytes:
+    return HEAD + head + b"\r\n" + b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in pieces) + b"0\r\n\r\n"
+
+
+def cut(answer: bytes, chance: random.Random, most: int) -> list[bytes]:
+    parts = []
+    while answer:
+        size = chance.randint(1, most)
+        parts.append(answer[:size])
+        answer = answer[size:]
+    return parts
+
+
+async def read_somehow(content: aiohttp.StreamReader, chance: random.Random) -> bytes:
+    """By every way of reading there is, in turns."""
+    got = []
+    while not content.at_eof():
+        ways = (content.readany, partial(content.read, chance.randint(1, 50)), content.readchunk)
+        found = await chance.choice(ways)()
+        got.append(found if isinstance(found, bytes) else found[0])
+        await asyncio.sleep(0)
+    return b"".join(got)
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_no_byte_is_lost_or_moved(session: aiohttp.ClientSession, seed: int) -> None:
+    chance = random.Random(seed)
+    pieces = [bytes(chance.choices(range(256), k=chance.randint(1, 90))) for _ in range(chance.choice((1, 30, 3000)))]
+    async with sending(cut(chunked(pieces), chance, chance.choice((5, 700, 100_000)))) as url, session.get(url) as got:
+        assert await read_somehow(got.content, chance) == b"".join(pieces)
+
+
+async def test_what_is_compressed_arrives_whole(session: aiohttp.ClientSession) -> None:
+    chance = random.Random(5)
+    text = bytes(chance.choices(b"abc \n", k=200_000))
+    packed = cut(gzip.compress(text), chance, 60)
+    parts = cut(chunked(packed, b"Content-Encoding: gzip\r\n"), chance, 9000)
+    async with sending(parts) as url, session.get(url) as got:
+        assert await read_somehow(got.content, chance) == text
+
+
+@pytest.mark.parametrize("ours", [True, False], ids=["ours", "aiohttp's own"])
+async def test_what_came_together_is_one_piece(ours: bool) -> None:
+    """Without ours it is one for each chunk: when that changes there, ours has had its day."""
+    async with aiohttp.ClientSession() as session, sending([chunked([b"token "] * 40)]) as url:
+        assert session.connector is not None
+        if ours:
+            use(session.connector)
+        async with session.get(url) as got:
+            while got.content.total_bytes < 240:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0)
+            assert (len(got.content._buffer) == 1) is ours
+            assert await got.read() == b"token " * 40

@@ -1,9 +1,12 @@
-"""aiohttp's connections to providers, with a cheaper watch over silence.
+"""aiohttp's connections to providers, made cheaper where tokens stream.
 
-Knows: how aiohttp counts the seconds without a byte (`ClientTimeout.sock_read`). Must not know: requests, providers.
+Knows: how aiohttp counts the seconds without a byte (`ClientTimeout.sock_read`) and keeps what has not been read. Must
+not know: requests, providers.
 
-aiohttp takes its timer back and sets another with each read. Where tokens come one by one that is a tenth of what a
-token costs. Here one timer stands, looks at its end when the last byte came, and stands for the rest.
+- aiohttp takes its timer back and sets another with each read: a tenth of what a token costs that comes alone. Here one
+  timer stands, looks at its end when the last byte came, and stands for the rest.
+- aiohttp keeps what came as one piece for each HTTP chunk, and readers take them one by one: half of what a token costs
+  in a flood, where a provider writes a chunk a token. Here what came together is one piece.
 """
 
 from __future__ import annotations
@@ -17,9 +20,33 @@ from aiohttp.client_proto import ResponseHandler
 
 
 class Connection(ResponseHandler):
-    """What aiohttp keeps of a connection. `_heard`: when the last bytes came, by the loop's clock."""
+    """What aiohttp keeps of a connection. `_heard`: when the last bytes came, by the loop's clock. `_resuming`: perhaps
+    a reader is going through the pieces just now, and has counted them."""
 
-    __slots__ = ("_heard",)
+    __slots__ = ("_heard", "_resuming")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._heard = 0.0
+        self._resuming = False
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        payload = self._payload
+        if payload is None or self._resuming:
+            return
+        pieces = payload._buffer
+        if len(pieces) > 1 and not payload._buffer_offset:  # no piece is half read
+            whole = b"".join(pieces)
+            pieces.clear()
+            pieces.append(whole)
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        self._resuming = True  # what was held back comes in before this returns
+        try:
+            super().resume_reading(resume_parser)
+        finally:
+            self._resuming = False
 
     def start_timeout(self) -> None:
         self._drop_timeout()  # of the request before, which may have had another limit
