@@ -12,6 +12,7 @@ import contextlib
 import signal
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,6 +24,7 @@ from . import collector, workers
 from .config import Address, Config
 from .engine import Engine, Lasting
 from .logs import logger, set_up
+from .policy.marks import Marks
 from .policy.metrics import forget, share
 from .policy.ports import Log
 from .reload import Reloading
@@ -111,14 +113,14 @@ class Running:
         await self._exit.aclose()
 
 
-async def start(config: Config, sockets: Sequence[socket.socket] = ()) -> Running:
-    """Answers at the configured address, or on `sockets` that are bound to it; returns at once. Raises OSError when the
-    address is taken."""
+async def start(config: Config, sockets: Sequence[socket.socket] = (), strict: Marks | None = None) -> Running:
+    """Answers at the configured address, or on `sockets` that are bound to it; returns at once. `strict` as in
+    Lasting.open. Raises OSError when the address is taken."""
     set_up(config.server.log_level)
     log = logger("ollama_bridge")
     exit_stack = contextlib.AsyncExitStack()
     try:
-        lasting = await Lasting.open(log, exit_stack)
+        lasting = await Lasting.open(log, exit_stack, strict)
         await lasting.limiting.start(config)
         engine = Engine(config, lasting)
         doors = Doors(engine.services, engine.settings)
@@ -171,9 +173,10 @@ def serve(config: Config, read: Callable[[], Config], processes: int = 1) -> Non
     ):
         share(counts)
         address = str(type(listen)(listen.host, kept[0].getsockname()[1]))
+        strict = Marks(time.monotonic)
 
         def work(tell: Callable[[], None], first: int) -> None:
-            _run(_serve(config, read, lambda _: tell(), workers.listeners(kept), first))
+            _run(_serve(config, read, lambda _: tell(), workers.listeners(kept), first, strict))
 
         set_up(config.server.log_level)
         log = logger("ollama_bridge")
@@ -200,10 +203,11 @@ async def _serve(
     started: Callable[[str], None],
     sockets: Sequence[socket.socket] = (),
     first: int | None = None,
+    strict: Marks | None = None,
 ) -> None:
     """`started` is given the address. `first`: a file whose end is a reason to stop, as a signal is. A second signal
     ends at once."""
-    running = await start(config, sockets)
+    running = await start(config, sockets, strict)
     started(running.address)
     collector.settle()
     stopping = asyncio.Event()

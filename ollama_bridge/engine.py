@@ -42,6 +42,7 @@ from .policy.attempts import Attempts
 from .policy.catalog import Defaults, Model, Target
 from .policy.continuity import Continuity
 from .policy.gates import Gates
+from .policy.marks import Marks
 from .policy.metrics import Metrics
 from .policy.opening import Opening
 from .policy.pipeline import Pipeline
@@ -142,8 +143,8 @@ class Lasting:
     since: float  # time.monotonic()
 
     @classmethod
-    async def open(cls, log: Log, exit_stack: contextlib.AsyncExitStack) -> Lasting:
-        """To be closed by `exit_stack`."""
+    async def open(cls, log: Log, exit_stack: contextlib.AsyncExitStack, strict: Marks | None = None) -> Lasting:
+        """To be closed by `exit_stack`. `strict`: conversations that were, known to all processes of the gateway."""
         session, guarded = await open_session(), await open_session(guarded=True)
         exit_stack.push_async_callback(session.close)
         exit_stack.push_async_callback(guarded.close)
@@ -165,7 +166,7 @@ class Lasting:
             Continuity(time.monotonic),
             LoadedModels(),
             limiting,
-            Sticky(time.monotonic),
+            Sticky(time.monotonic, strict=strict),
             PriceBook(),
             pulse,
             time.monotonic(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import re
 import signal
@@ -70,9 +71,9 @@ def sockets(pid: int) -> int:
 
 
 @contextmanager
-def started(folder: Path, address: str = "127.0.0.1:0") -> Iterator[Program]:
+def started(folder: Path, address: str = "127.0.0.1:0", providers: str = "echo: {}") -> Iterator[Program]:
     config = folder / "config.yaml"
-    config.write_text("providers: {echo: {}}\n")
+    config.write_text(f"providers: {{{providers}}}\n")
     process = subprocess.Popen(
         [sys.executable, ROOT / "start_gateway.py", address, "--workers", "2", "--config", config],
         stderr=subprocess.PIPE, text=True, cwd=folder,
@@ -114,6 +115,30 @@ def test_connections_are_shared_out_and_counted_together(tmp_path: Path) -> None
     assert program.screen.count("OLLAMA_HOST") == 1
     assert not re.search("OLLAMA_HOST|died|Traceback", rest)
     assert not any(map(runs, workers))
+
+
+def test_what_was_strict_once_is_so_for_all(tmp_path: Path) -> None:
+    """Whichever worker gets a later turn of the conversation, also one that has come later than the first turn."""
+    with started(tmp_path, providers="echo: {}, far: {kind: openai, base_url: 'http://127.0.0.1:9/v1'}") as program:
+
+        def ask(words: str, **more: str) -> int:
+            """Over a connection of its own -> the status: 403 where the conversation must not leave the machine."""
+            turns = [("user", words), ("assistant", "Yes?"), ("user", "Go on.")]
+            messages = [{"role": role, "content": content} for role, content in turns]
+            with closing(program.connection()) as connection:
+                connection.request("POST", "/api/chat", json.dumps({"model": "far/m", "messages": messages, **more}))
+                return connection.getresponse().status
+
+        assert ask("My secret", privacy_mode="strict") == 403
+        assert {ask("My secret") for _ in range(16)} == {403}
+        assert ask("No secret") != 403
+        before = program.workers()
+        for victim in before:
+            os.kill(victim, signal.SIGKILL)
+            until(lambda victim=victim: len(program.workers() - {victim}) == 2)  # type: ignore[misc]
+        assert not before & program.workers()
+        assert {ask("My secret") for _ in range(16)} == {403}
+        assert ask("No secret") != 403
 
 
 def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ is strict as well, whatever model it names. That is told by the user's first wor
 are none: two conversations that begin alike are taken for one, which errs on the safe side. A request without an answer
 in it begins a new conversation.
 
-One memory a process: of several, each remembers what it has served itself.
+Who served is remembered by each process for itself; what was strict, by all processes of a gateway together.
 """
 
 from __future__ import annotations
@@ -17,26 +17,27 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from ..framing import dumps
 from ..values import Block, ChatRequest, EmbedRequest, Media, Message, Opaque
+from .marks import Marks
 
 SERVED_SECONDS = 3600.0  # as long as the longest prompt cache on offer
 STRICT_SECONDS = 24 * 3600.0
-AT_MOST = 50_000  # conversations, of either kind
+AT_MOST = 50_000  # conversations of which it is remembered who served them
 
 Fingerprint = bytes
 
 
 class Sticky:
-    """`clock` gives seconds and never goes back. The oldest conversations go first."""
+    """`clock` gives seconds and never goes back. The oldest conversations go first. `strict`: the openings of those
+    that were, where several processes share them."""
 
-    def __init__(self, clock: Callable[[], float], at_most: int = AT_MOST) -> None:
+    def __init__(self, clock: Callable[[], float], at_most: int = AT_MOST, strict: Marks | None = None) -> None:
         self._clock = clock
         self._at_most = at_most
         self._served: OrderedDict[Fingerprint, tuple[float, str, int]] = OrderedDict()
-        self._strict: OrderedDict[Fingerprint, float] = OrderedDict()
+        self._strict = Marks(clock) if strict is None else strict
 
     def served(self, conversation: Fingerprint) -> tuple[str, int] | None:
         """The target and the account that answered last."""
@@ -46,12 +47,11 @@ class Sticky:
     def keep(self, conversation: Fingerprint, target: str, account: int) -> None:
         self._served.pop(conversation, None)
         self._served[conversation] = (self._clock() + SERVED_SECONDS, target, account)
-        self._bound(self._served)
+        while len(self._served) > self._at_most:
+            self._served.popitem(last=False)
 
     def mark_strict(self, opening: Fingerprint) -> None:
-        self._strict.pop(opening, None)
-        self._strict[opening] = self._clock() + STRICT_SECONDS
-        self._bound(self._strict)
+        self._strict.put(opening, STRICT_SECONDS)
 
     @property
     def knows_strict(self) -> bool:
@@ -59,11 +59,7 @@ class Sticky:
         return bool(self._strict)
 
     def was_strict(self, opening: Fingerprint) -> bool:
-        return self._strict.get(opening, 0.0) > self._clock()
-
-    def _bound(self, kept: OrderedDict[Fingerprint, Any]) -> None:
-        while len(kept) > self._at_most:
-            kept.popitem(last=False)
+        return opening in self._strict
 
 
 def opening(caller: str, request: ChatRequest | EmbedRequest) -> Fingerprint | None:
