@@ -150,7 +150,7 @@ async def test_a_time_to_wait_is_waited_for(gateway_of: Start, two: Two) -> None
     async with gateway_of(two.config("a/up", "b/up")) as gateway:
         began = asyncio.get_running_loop().time()
         answered_by(await gateway.ask(CHAT, ASK, "it", True), "a/up", 2)
-        assert 1.0 <= asyncio.get_running_loop().time() - began < 2.5
+        assert 1.0 <= asyncio.get_running_loop().time() - began < 10.0
 
 
 @both_ways
@@ -271,7 +271,7 @@ async def test_more_than_a_few_attempts_take_their_time(gateway_of: Start, two: 
     async with gateway_of(two.config("a/up", "b/up")) as gateway:
         began = asyncio.get_running_loop().time()
         heard = await gateway.ask(CHAT, ASK, "it", True)
-        assert 3.0 <= asyncio.get_running_loop().time() - began < 5.0
+        assert 3.0 <= asyncio.get_running_loop().time() - began < 10.0
     assert (heard.status, heard.error) == (503, "provider 'b' failed (503): Later.")
     assert (heard.headers["x-bridge-target"], heard.headers["x-bridge-attempts"]) == ("b/up", "4")
     assert (len(two.a.about("up")), len(two.b.about("up"))) == (2, 2)

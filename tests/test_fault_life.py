@@ -16,6 +16,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -109,17 +110,15 @@ async def down_then_well(world: World, wire: str) -> None:
     assert await world.gauge(f'breaker_state{{name="{target}"}}') == 2
 
     # Open: who takes over answers at once, and of many that come in each period one alone is let through.
-    probes: list[float] = []
     number = 0
-    while len(probes) < 3:
+    while len(about(world, wire, "rests")[0]) < 6 + 3:
         number += 4
         assert target not in await asyncio.gather(*(ask(number + more) for more in range(4)))
-        seen = about(world, wire, "rests")[0]
-        assert len(seen) - 6 - len(probes) <= 1, "more than one probe at a time"
-        probes += [each.came_at for each in seen[6 + len(probes) :]]
-    opened = first[-1].came_at
-    for earlier, later, period in zip((opened, *probes), probes, (BASE, 2 * BASE, 4 * BASE), strict=False):
-        assert later - earlier >= period - 0.05
+    *_, opened = (each.came_at for each in first[:6])
+    probes = [each.came_at for each in about(world, wire, "rests")[0][6:]]
+    periods = chain((BASE, 2 * BASE), repeat(4 * BASE))
+    for earlier, later, period in zip((opened, *probes), probes, periods, strict=False):
+        assert later - earlier >= period - 0.05, "more than one probe a period"
     record(15, "down for a while", "both", "both", wire, "fallback, one probe a period")
 
     # Well: the next probe closes it, and everybody comes back.

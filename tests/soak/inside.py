@@ -68,7 +68,7 @@ if __name__ == "__main__":
     samples, script, *sys.argv[1:] = sys.argv[1:]
     sys.argv[0] = script
     sys.path[0] = str(Path(script).resolve().parent)
-    from ollama_bridge import screen
+    from ollama_bridge.terminal import screen
 
     shown = screen.startup
     kept: list[Any] = []
