@@ -3,10 +3,12 @@
 Knows: how aiohttp counts the seconds without a byte (`ClientTimeout.sock_read`) and keeps what has not been read. Must
 not know: requests, providers.
 
-- aiohttp takes its timer back and sets another with each read: a tenth of what a token costs that comes alone. Here one
-  timer stands, looks at its end when the last byte came, and stands for the rest.
-- aiohttp keeps what came as one piece for each HTTP chunk, and readers take them one by one: half of what a token costs
-  in a flood, where a provider writes a chunk a token. Here what came together is one piece.
+- aiohttp takes its timer back and sets another with each read. Here one timer stands, looks at its end when the last
+  byte came, and stands for the rest.
+- aiohttp keeps what came as one piece for each HTTP chunk, and readers take them one by one. Here what came together is
+  one piece.
+
+What that brings, and what it costs to lean on aiohttp's inner side, is in docs/decisions/0009.
 """
 
 from __future__ import annotations
