@@ -221,3 +221,29 @@ def classify(provider: str, status: int, error: WireError, model: str, upstream_
             code=code, param=error.param, model=about,
         )  # fmt: skip
     return make(f"provider '{provider}' answered an unexpected {status}", 502, Scope.PROVIDER)
+
+
+# Statuses whose meaning does not depend on who answered: the provider's own words are the whole message. And those of
+# our key.
+_TOLD = frozenset({400, 409, 413, 422, 429, 529})
+_KEY = frozenset({401, 402, 403})
+
+
+def reported(error: WireError, status: int) -> GatewayError:
+    """The error that a provider reports inside an answer that it had begun with status 200; `status` is the one that it
+    names there, 0 for none. Which provider it is the caller knows; `provider` is left open."""
+    if status in _TOLD and error.message:
+        failure = classify("", status, error, "")
+        if failure.scope is not Scope.KEY:
+            failure.provider = None
+            return failure
+        status = 401
+    return GatewayError(
+        error.message or "the provider reported an error without any words",
+        status=502,
+        scope=Scope.KEY if status in _KEY else Scope.PROVIDER,
+        code=error.code,
+        param=error.param,
+        retry_after=error.retry_after,
+        upstream_status=status or None,
+    )

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ...errors import CONTENT_FILTER, GatewayError, Scope, WireError, classify
+from ...errors import CONTENT_FILTER, GatewayError, Scope, WireError, reported
 from ...framing import BadJSON, loads
 from .fields import list_at, object_at, text_at
 from .words import FORMAT_WITH_TOOLS, THINK_OFF, UNSIGNED_CALLS, WORDS
@@ -32,9 +32,6 @@ _REFUSALS = (
 )  # fmt: skip
 _UNKNOWN_NAME = re.compile(r"Unknown name \"(\w+)\"")
 _SECONDS = re.compile(r"(\d+(?:\.\d+)?)s?")
-# Statuses whose meaning does not depend on who answered: the provider's own words are the whole message.
-_TOLD = frozenset({400, 409, 413, 429})
-_KEY = frozenset({401, 402, 403})
 
 
 def read_error(headers: Mapping[str, str], body: bytes) -> WireError:
@@ -106,21 +103,7 @@ def failure_of(body: Any) -> GatewayError:
     error = error_of(body)
     code = error.detail.get("code")
     status = code if isinstance(code, int) else 0
-    if status in _TOLD and error.message:
-        failure = classify("", status, error, "")
-        if failure.scope is not Scope.KEY:
-            failure.provider = None
-            return failure
-        status = 401
-    return GatewayError(
-        error.message or "the provider reported an error without any words",
-        status=502,
-        scope=Scope.KEY if status in _KEY else Scope.PROVIDER,
-        code=error.code,
-        param=error.param,
-        retry_after=error.retry_after,
-        upstream_status=status or None,
-    )
+    return reported(error, status)
 
 
 def blocked(feedback: Mapping[str, Any]) -> GatewayError:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ...errors import GatewayError, Scope, WireError, classify
+from ...errors import GatewayError, Scope, WireError, reported
 from ...framing import dumps
 from ...values import Usage, Vendor
 
@@ -225,9 +225,6 @@ def call_vendor(call: Mapping[str, Any]) -> Vendor:
 
 _LONGEST = 2000  # characters of a provider's words that are passed on
 _MARKUP = re.compile(r"^\s*<")
-_KEY_STATUSES = (401, 402, 403)
-# Statuses whose meaning does not depend on who answered: the provider's own words are the whole message.
-_TOLD = (400, 409, 413, 422, 429, 529)
 
 
 def error_of(body: Any) -> WireError:
@@ -291,20 +288,7 @@ def failure_of(body: Any) -> GatewayError:
     caller knows; `provider` is left open."""
     error = error_of(body)
     status = _status_of(error)
-    if status in _TOLD and error.message:
-        failure = classify("", status, error, "")
-        if failure.scope is not Scope.KEY:
-            failure.provider = None
-            return failure
-        status = 401
-    return GatewayError(
-        error.message or "the provider reported an error without any words",
-        status=502,
-        scope=Scope.KEY if status in _KEY_STATUSES else Scope.PROVIDER,
-        code=error.code,
-        param=error.param,
-        upstream_status=status or None,
-    )
+    return reported(error, status)
 
 
 def _status_of(error: WireError) -> int:
