@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -164,6 +165,7 @@ def _default(model: type[BaseModel], name: str) -> str:
     return f"`{str(field.default).lower()}`" if isinstance(field.default, bool | str) else NOTHING
 
 
+@cache
 def shown_keys() -> dict[str, Shown]:
     """Every key of the shipped file, examples included -> how it is shown. The last place that shows a key counts: the
     full examples come after the short ones."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -20,6 +21,11 @@ Start = Callable[..., AbstractAsyncContextManager[Gateway]]
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require-recordings", action="store_true", help="fail where the recorded traffic is not there")
     parser.addoption("--write-evidence", action="store_true", help="keep the outcomes of faults in docs/evidence")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """For `-n auto`: one more than cores, as tests wait for time-outs more often than for a core."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -136,7 +136,9 @@ class Half:
     async def answer(self) -> tuple[int, bytes, dict[str, object]]:
         """-> (status, head, body)"""
         head = await self.reader.readuntil(b"\r\n\r\n")
-        return int(head.split()[1]), head, json.loads(await self.reader.read())
+        length = re.search(rb"\r\nContent-Length: (\d+)\r\n", head)
+        assert length is not None
+        return int(head.split()[1]), head, json.loads(await self.reader.readexactly(int(length[1])))
 
 
 async def test_a_body_that_is_still_coming_may_come(tmp_path: Path) -> None:
