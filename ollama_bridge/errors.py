@@ -229,6 +229,12 @@ _TOLD = frozenset({400, 409, 413, 422, 429, 529})
 _KEY = frozenset({401, 402, 403})
 
 
+def unusable(why: str) -> GatewayError:
+    """A provider's answer is not what its wire allows. `why` completes "the provider …"; which one it is the caller
+    knows."""
+    return GatewayError(f"the provider {why}", status=502, scope=Scope.PROVIDER)
+
+
 def reported(error: WireError, status: int) -> GatewayError:
     """The error that a provider reports inside an answer that it had begun with status 200; `status` is the one that it
     names there, 0 for none. Which provider it is the caller knows; `provider` is left open."""

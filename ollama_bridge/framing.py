@@ -68,7 +68,10 @@ def json_string(text: str) -> bytes:
 
 
 class FrameTooLong(ValueError):
-    """One frame grew beyond MAX_FRAME bytes."""
+    """A frame, or a body in place of frames, grew beyond its limit. Its text can follow "sent"."""
+
+    def __init__(self, limit: int, what: str = "frame") -> None:
+        super().__init__(f"a {what} of more than {limit} bytes")
 
 
 class Lines:
@@ -88,7 +91,7 @@ class Lines:
         else:
             self._rest += data  # in place: a long line costs what it is long, however many reads it takes
         if len(self._rest) > self.limit:
-            raise FrameTooLong
+            raise FrameTooLong(self.limit)
         return [line for line in lines if line and not line.isspace()]
 
     def end(self) -> list[bytes]:
@@ -136,7 +139,7 @@ class ServerSentEvents:
             if b"\n" not in data and b"\r" not in data and not self._rest.endswith(b"\r"):
                 self._rest += data  # in place: a long line costs what it is long, however many reads it takes
                 if len(self._rest) > self.limit:
-                    raise FrameTooLong
+                    raise FrameTooLong(self.limit)
                 return []
             data = bytes(self._rest) + data
             self._rest.clear()
@@ -206,7 +209,7 @@ class ServerSentEvents:
         lines = data.split(b"\n")
         self._rest[:0] = lines.pop()
         if len(self._rest) > self.limit:
-            raise FrameTooLong
+            raise FrameTooLong(self.limit)
         for line in lines:
             if line:
                 if line.startswith(b"data:"):
@@ -219,7 +222,7 @@ class ServerSentEvents:
                 self._close(frames)
         self._held = self._held + len(data) if self._data else 0
         if self._held > self.limit:
-            raise FrameTooLong
+            raise FrameTooLong(self.limit)
 
     def _close(self, frames: list[tuple[str | None, bytes]]) -> None:
         data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
@@ -240,6 +243,37 @@ class ServerSentEvents:
             self._lines(rest + b"\n", frames)
         self._close(frames)
         return frames
+
+
+class EventsOrBody:
+    """The answer to a request for a stream: server-sent events, or the one JSON value that some services send in their
+    place (providers.md 6.4). `body` holds such a value, whole once the connection has ended; None: events have come."""
+
+    __slots__ = ("_sse", "body")
+
+    def __init__(self) -> None:
+        self._sse = ServerSentEvents()
+        self.body: bytearray | None = bytearray()
+
+    def feed(self, data: bytes) -> list[tuple[str | None, bytes]]:
+        """Raises FrameTooLong."""
+        return self._sse.feed(data if self.body is None else self._begin(self.body, data))
+
+    def _begin(self, body: bytearray, data: bytes) -> bytes:
+        """Keeps what belongs to one JSON value; gives back what belongs to events."""
+        if not body:
+            data = data.lstrip(b"\xef\xbb\xbf \t\r\n")
+            if data and not data.startswith((b"{", b"[")):
+                self.body = None
+                return data
+        body += data
+        if len(body) > MAX_FRAME:
+            raise FrameTooLong(MAX_FRAME, "body")
+        return b""
+
+    def end(self) -> list[tuple[str | None, bytes]]:
+        """As ServerSentEvents.end."""
+        return self._sse.end()
 
 
 def sse(data: bytes, event: str | None = None) -> bytes:

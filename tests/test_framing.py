@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_bridge.framing import BadJSON, FrameTooLong, Lines, ServerSentEvents, go_dumps, loads, sse
+from ollama_bridge.framing import (
+    MAX_FRAME,
+    BadJSON,
+    EventsOrBody,
+    FrameTooLong,
+    Lines,
+    ServerSentEvents,
+    go_dumps,
+    loads,
+    sse,
+)
 
 
 def read_sse(data: bytes, cuts: list[int]) -> list[tuple[str | None, bytes]]:
@@ -140,6 +150,32 @@ def test_many_data_lines_are_bounded_too() -> None:
     with pytest.raises(FrameTooLong):
         for _ in range(100):
             reader.feed(b"data: aaaa\n")
+
+
+BODIES = {"an object": b'{"a":[1]}', "a list": b"[1]", "after blanks": b'\xef\xbb\xbf \r\n{"a":1}'}
+
+
+@pytest.mark.parametrize("body", list(BODIES.values()), ids=list(BODIES))
+def test_a_body_in_place_of_events_is_kept_however_it_is_cut(body: bytes) -> None:
+    for cut in range(len(body) + 1):
+        answer = EventsOrBody()
+        assert [*answer.feed(body[:cut]), *answer.feed(body[cut:]), *answer.end()] == []
+        assert answer.body == body.lstrip(b"\xef\xbb\xbf \r\n")
+
+
+@pytest.mark.parametrize("data", [b"data: {}\n\n", b": {\n\ndata: {}\n\n", b"\n data: []\n\ndata: {}\n\n"])
+def test_events_are_no_body_however_they_are_cut(data: bytes) -> None:
+    for cut in range(len(data) + 1):
+        answer = EventsOrBody()
+        assert [*answer.feed(data[:cut]), *answer.feed(data[cut:])][-1] == (None, b"{}")
+        assert answer.body is None
+
+
+def test_a_body_without_end_is_refused() -> None:
+    answer = EventsOrBody()
+    answer.feed(b"{" + b" " * (MAX_FRAME - 1))
+    with pytest.raises(FrameTooLong, match="a body of more than"):
+        answer.feed(b" ")
 
 
 GO_CASES = {

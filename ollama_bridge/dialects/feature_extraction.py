@@ -15,12 +15,12 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from ..errors import WireError
+from ..errors import WireError, unusable
 from ..framing import BadJSON, loads
 from ..values import ChatRequest, EmbedReply
 from .base import EMBED, Loss, Profile, Request, StreamReader
 from .openai.errors import read_error
-from .openai.fields import failure_of, unusable
+from .openai.fields import failure_of
 from .outbound_only import OutboundOnly
 
 _vectors = msgspec.json.Decoder(list[list[float]]).decode

@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import GatewayError, WireError
+from ..errors import GatewayError, WireError, unusable
 from ..events import BlockEnd, BlockStart, Delta, Event, Failed, Finish, Start, unfold
-from ..framing import MAX_FRAME, BadJSON, FrameTooLong, ServerSentEvents, loads
+from ..framing import BadJSON, EventsOrBody, FrameTooLong, loads
 from ..values import Block, EmbedReply, Reply, Text, Usage
 from .base import GENERATE, Loss, Profile, Request, StreamReader
 from .fim import gap, sampled
 from .openai.errors import read_error
-from .openai.fields import failure_of, unusable, usage_of
+from .openai.fields import failure_of, usage_of
 from .outbound_only import OutboundOnly
 
 NAME = "infill"
@@ -52,11 +52,10 @@ class InfillDialect(OutboundOnly):
 class Reader:
     """The server's stream as events. It ends with the frame that says `stop`; there is no `[DONE]`."""
 
-    __slots__ = ("_body", "_done", "_sse", "_started")
+    __slots__ = ("_done", "_frames", "_started")
 
     def __init__(self) -> None:
-        self._sse = ServerSentEvents()
-        self._body: bytearray | None = bytearray()  # None once the answer is known not to be one JSON object
+        self._frames = EventsOrBody()
         self._started = False
         self._done = False
 
@@ -65,17 +64,12 @@ class Reader:
         return self._done
 
     def feed(self, data: bytes) -> list[Event]:
-        if self._body is not None and not self._done:
-            if not self._body:
-                data = data.lstrip()
-            if data and (self._body or data.startswith(b"{")):
-                self._body += data
-                return [self._failed("sent a body that is too long")] if len(self._body) > MAX_FRAME else []
-            self._body = None if data else self._body
+        if self._done:
+            return []
         try:
-            frames = self._sse.feed(data)
-        except FrameTooLong:
-            return [self._failed(f"sent a frame of more than {MAX_FRAME} bytes")]
+            frames = self._frames.feed(data)
+        except FrameTooLong as error:
+            return [self._failed(f"sent {error}")]
         events: list[Event] = []
         for _, frame in frames:
             if self._done:
@@ -84,10 +78,12 @@ class Reader:
         return events
 
     def end(self) -> list[Event]:
+        if self._done:
+            return []
+        if self._frames.body:
+            return self._whole(bytes(self._frames.body))
         events: list[Event] = []
-        if self._body:
-            return self._whole(bytes(self._body))
-        for _, frame in self._sse.end():
+        for _, frame in self._frames.end():
             if not self._done:
                 self._frame(frame, events)
         if not self._done:
@@ -95,8 +91,6 @@ class Reader:
         return events
 
     def _whole(self, body: bytes) -> list[Event]:
-        if self._done:
-            return []
         self._done = True
         try:
             return list(unfold(_reply(body)))

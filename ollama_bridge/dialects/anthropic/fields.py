@@ -13,7 +13,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ...errors import GatewayError, Scope
 from ...values import Usage, Vendor
 
 NAME = "anthropic"
@@ -89,8 +88,3 @@ def tool_id(given: str) -> str:
 def text_of(holder: Mapping[str, Any], name: str) -> str:
     value = holder.get(name)
     return value if isinstance(value, str) else ""
-
-
-def unusable(why: str) -> GatewayError:
-    """A provider's answer is not what its wire allows. `why` completes "the provider …"."""
-    return GatewayError(f"the provider {why}", status=502, scope=Scope.PROVIDER)

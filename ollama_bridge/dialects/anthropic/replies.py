@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...errors import unusable
 from ...framing import BadJSON, dumps, loads
 from ...values import Block, Opaque, Reply, Text, Thinking, ToolCall
 from .errors import failure_of
-from .fields import NAME, Counts, reason_of, text_of, unusable, vendor_of
+from .fields import NAME, Counts, reason_of, text_of, vendor_of
 
 
 def read_reply(body: bytes) -> Reply:

@@ -27,12 +27,12 @@ from typing import Any
 
 import msgspec
 
-from ...errors import GatewayError
+from ...errors import GatewayError, unusable
 from ...events import BlockEnd, BlockStart, Delta, Event, Failed, Finish, Kind, Start, Unknown, unfold
-from ...framing import MAX_FRAME, BadJSON, FrameTooLong, ServerSentEvents, dumps, loads
+from ...framing import BadJSON, EventsOrBody, FrameTooLong, dumps, loads
 from ..arguments import as_object
 from .errors import failure_of
-from .fields import NAME, Counts, reason_of, text_of, unusable, vendor_of
+from .fields import NAME, Counts, reason_of, text_of, vendor_of
 from .replies import read_reply, refusal_words, signed
 
 # -- the plain delta ---------------------------------------------------------------------------------------------------
@@ -82,11 +82,10 @@ class Reader:
     The answer is complete at `message_stop`, or at the end of the connection once a stop reason was seen.
     """
 
-    __slots__ = ("_beginning", "_called", "_counts", "_done", "_last", "_open", "_reason", "_said", "_sse", "_started")
+    __slots__ = ("_called", "_counts", "_done", "_frames", "_last", "_open", "_reason", "_said", "_started")
 
     def __init__(self) -> None:
-        self._sse = ServerSentEvents()
-        self._beginning: bytearray | None = bytearray()  # None once the answer is known not to be one JSON object
+        self._frames = EventsOrBody()
         self._open: dict[int, _Open] = {}
         self._last = -1  # the highest index used
         self._counts = Counts()
@@ -104,12 +103,10 @@ class Reader:
         if self._done:
             return []
         events: list[Event] = []
-        if self._beginning is not None:
-            data = self._begin(data, events)
         try:
-            frames = self._sse.feed(data)
-        except FrameTooLong:
-            self._fail(events, unusable(f"sent a frame of more than {MAX_FRAME} bytes"))
+            frames = self._frames.feed(data)
+        except FrameTooLong as error:
+            self._fail(events, unusable(f"sent {error}"))
             return events
         for _, frame in frames:
             try:
@@ -132,10 +129,10 @@ class Reader:
         if self._done:
             return []
         events: list[Event] = []
-        if self._beginning is not None:
-            self._whole(bytes(self._beginning), events)
+        if self._frames.body is not None:
+            self._whole(bytes(self._frames.body), events)
             return events
-        for _, frame in self._sse.end():
+        for _, frame in self._frames.end():
             self._frame(frame, events)
             if self._done:
                 return events
@@ -145,19 +142,6 @@ class Reader:
             cut = self._started
             self._fail(events, unusable("broke off in the middle of its answer" if cut else "sent no answer"))
         return events
-
-    def _begin(self, data: bytes, events: list[Event]) -> bytes:
-        """Keeps what belongs to one JSON object; gives back what belongs to a stream."""
-        assert self._beginning is not None
-        if not self._beginning:
-            data = data.lstrip(b"\xef\xbb\xbf \t\r\n")
-            if data and not data.startswith(b"{"):
-                self._beginning = None
-                return data
-        self._beginning += data
-        if len(self._beginning) > MAX_FRAME:
-            self._fail(events, unusable(f"sent a body of more than {MAX_FRAME} bytes"))
-        return b""
 
     def _whole(self, body: bytes, events: list[Event]) -> None:
         """One JSON object instead of a stream: a reply, or an error."""

@@ -112,11 +112,6 @@ def blocked(feedback: Mapping[str, Any]) -> GatewayError:
     return GatewayError(f"the provider blocked the prompt: {why}", status=400, scope=Scope.CALLER, code=CONTENT_FILTER)
 
 
-def unusable(why: str) -> GatewayError:
-    """A provider's answer is not what its wire allows. `why` completes "the provider …"."""
-    return GatewayError(f"the provider {why}", status=502, scope=Scope.PROVIDER)
-
-
 def is_error(body: Any) -> bool:
     """Whether a JSON value is an error object where an answer should be."""
     if isinstance(body, list):

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...errors import unusable
 from ...events import fold
 from ...framing import BadJSON, loads
 from ...values import EmbedReply, Reply
-from .errors import failure_of, is_error, unusable
+from .errors import failure_of, is_error
 from .fields import object_at, usage_of
 from .stream import Reader
 

@@ -19,11 +19,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from ...errors import GatewayError
+from ...errors import GatewayError, unusable
 from ...events import BlockEnd, BlockStart, Delta, Event, Failed, Finish, Start, Unknown
-from ...framing import MAX_FRAME, BadJSON, FrameTooLong, ServerSentEvents, dumps, loads
+from ...framing import BadJSON, EventsOrBody, FrameTooLong, dumps, loads
 from ...values import Vendor
-from .errors import blocked, failure_of, is_error, unusable
+from .errors import blocked, failure_of, is_error
 from .fields import BREAKDOWNS, NAME, list_at, logprobs_of, object_at, reason_of, text_at, usage_of
 
 # -- the plain chunk ---------------------------------------------------------------------------------------------------
@@ -65,13 +65,12 @@ class Reader:
     too."""
 
     __slots__ = (
-        "_body", "_called", "_calls", "_counts", "_done", "_finish_message", "_finish_reason", "_index", "_next",
-        "_open", "_said", "_signature", "_sse", "_start",
+        "_called", "_calls", "_counts", "_done", "_finish_message", "_finish_reason", "_frames", "_index", "_next",
+        "_open", "_said", "_signature", "_start",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self._sse = ServerSentEvents()
-        self._body: bytearray | None = bytearray()  # None once the answer is known not to be one JSON value
+        self._frames = EventsOrBody()
         self._start: Start | None = None
         self._next = 0
         self._open: Literal["text", "thinking"] | None = None
@@ -93,12 +92,10 @@ class Reader:
         if self._done:
             return []
         events: list[Event] = []
-        if self._body is not None:
-            data = self._beginning(data, events)
         try:
-            frames = self._sse.feed(data)
-        except FrameTooLong:
-            self._fail(events, unusable(f"sent a frame of more than {MAX_FRAME} bytes"))
+            frames = self._frames.feed(data)
+        except FrameTooLong as error:
+            self._fail(events, unusable(f"sent {error}"))
             return events
         for _, frame in frames:
             if self._start is not None:
@@ -125,10 +122,10 @@ class Reader:
         if self._done:
             return []
         events: list[Event] = []
-        if self._body is not None:
-            self._read_body(bytes(self._body), events)
+        if self._frames.body is not None:
+            self._read_body(bytes(self._frames.body), events)
             return events
-        for _, frame in self._sse.end():
+        for _, frame in self._frames.end():
             self._frame(frame, events)
             if self._done:
                 return events
@@ -152,19 +149,6 @@ class Reader:
         else:
             self._finish(events)
         return events
-
-    def _beginning(self, data: bytes, events: list[Event]) -> bytes:
-        """Keeps what belongs to one JSON value; gives back what belongs to a stream."""
-        assert self._body is not None
-        if not self._body:
-            data = data.lstrip(b"\xef\xbb\xbf \t\r\n")
-            if data and not data.startswith((b"{", b"[")):
-                self._body = None
-                return data
-        self._body += data
-        if len(self._body) > MAX_FRAME:
-            self._fail(events, unusable(f"sent a body of more than {MAX_FRAME} bytes"))
-        return b""
 
     def _read_body(self, body: bytes, events: list[Event]) -> None:
         if not body:

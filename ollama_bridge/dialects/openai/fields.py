@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ...errors import GatewayError, Scope, WireError, reported
+from ...errors import GatewayError, WireError, reported
 from ...framing import dumps
 from ...values import Usage, Vendor
 
@@ -298,8 +298,3 @@ def _status_of(error: WireError) -> int:
         if len(text) == 3 and text.isascii() and text.isdigit() and text >= "400":
             return int(text)
     return 0
-
-
-def unusable(why: str) -> GatewayError:
-    """A provider's answer is not what its wire allows. `why` completes "the provider …"."""
-    return GatewayError(f"the provider {why}", status=502, scope=Scope.PROVIDER)

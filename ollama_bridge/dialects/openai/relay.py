@@ -15,11 +15,11 @@ from typing import Any
 
 import msgspec
 
-from ...errors import GatewayError
+from ...errors import GatewayError, unusable
 from ...framing import MAX_FRAME, BadJSON, dumps, json_string, loads
 from ...values import ChatRequest, EmbedRequest, Usage
 from ..base import Moment
-from .fields import DONE, failure_of, spoken, unusable, usage_of
+from .fields import DONE, failure_of, spoken, usage_of
 from .stream import error_frame
 
 # For this gateway alone; no provider may see them.

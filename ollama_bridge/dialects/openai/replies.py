@@ -16,6 +16,7 @@ import sys
 from array import array
 from typing import Any
 
+from ...errors import unusable
 from ...framing import BadJSON, loads
 from ...values import Block, ChatRequest, EmbedReply, EmbedRequest, Reply, Text, Thinking, ToolCall, Usage
 from ..base import GENERATE, Moment
@@ -31,7 +32,6 @@ from .fields import (
     logprobs_of,
     reason_of,
     spoken,
-    unusable,
     usage_object,
     usage_of,
 )

@@ -20,9 +20,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from ...errors import GatewayError
+from ...errors import GatewayError, unusable
 from ...events import BlockEnd, BlockStart, Delta, Event, Failed, Finish, Start, unfold
-from ...framing import MAX_FRAME, BadJSON, FrameTooLong, ServerSentEvents, dumps, go_escape, json_string, loads, sse
+from ...framing import BadJSON, EventsOrBody, FrameTooLong, dumps, go_escape, json_string, loads, sse
 from ...values import ChatRequest, Reply, Usage
 from ..base import GENERATE, Moment
 from ..ollama.answers import prompt_size, size
@@ -37,7 +37,6 @@ from .fields import (
     logprobs_of,
     reason_of,
     spoken,
-    unusable,
     usage_object,
     usage_of,
 )
@@ -103,14 +102,12 @@ class Reader:
     """
 
     __slots__ = (
-        "_body", "_calls", "_done", "_index", "_next", "_open", "_reason", "_sse", "_start", "_tags", "_usage",
-        "_whole",
+        "_calls", "_done", "_frames", "_index", "_next", "_open", "_reason", "_start", "_tags", "_usage", "_whole",
     )  # fmt: skip
 
     def __init__(self, whole: Callable[[bytes], Reply], think_tags: bool = False) -> None:
-        self._sse = ServerSentEvents()
+        self._frames = EventsOrBody()
         self._whole = whole
-        self._body: bytearray | None = bytearray()  # None once the answer is known not to be one JSON object
         self._tags: ThinkTags | None = ThinkTags(think_tags)
         self._start: Start | None = None
         self._next = 0
@@ -129,12 +126,10 @@ class Reader:
         if self._done:
             return []
         events: list[Event] = []
-        if self._body is not None:
-            data = self._beginning(data, events)
         try:
-            frames = self._sse.feed(data)
-        except FrameTooLong:
-            self._fail(events, unusable(f"sent a frame of more than {MAX_FRAME} bytes"))
+            frames = self._frames.feed(data)
+        except FrameTooLong as error:
+            self._fail(events, unusable(f"sent {error}"))
             return events
         for name, frame in frames:
             if self._start is not None and name is None and not self._calls:
@@ -162,10 +157,10 @@ class Reader:
         if self._done:
             return []
         events: list[Event] = []
-        if self._body is not None:
-            self._read_whole(bytes(self._body), events)
+        if self._frames.body is not None:
+            self._read_whole(bytes(self._frames.body), events)
             return events
-        for name, frame in self._sse.end():
+        for name, frame in self._frames.end():
             self._frame(name, frame, events)
             if self._done:
                 return events
@@ -175,19 +170,6 @@ class Reader:
             cut = self._start is not None
             self._fail(events, unusable("broke off in the middle of its answer" if cut else "sent no answer"))
         return events
-
-    def _beginning(self, data: bytes, events: list[Event]) -> bytes:
-        """Keeps what belongs to one JSON object; gives back what belongs to a stream."""
-        assert self._body is not None
-        if not self._body:
-            data = data.lstrip(b"\xef\xbb\xbf \t\r\n")
-            if data and not data.startswith(b"{"):
-                self._body = None
-                return data
-        self._body += data
-        if len(self._body) > MAX_FRAME:
-            self._fail(events, unusable(f"sent a body of more than {MAX_FRAME} bytes"))
-        return b""
 
     def _read_whole(self, body: bytes, events: list[Event]) -> None:
         """One JSON object instead of a stream (providers.md 6.4): a reply, or an error."""

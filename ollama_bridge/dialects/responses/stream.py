@@ -30,11 +30,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from ...errors import GatewayError
+from ...errors import GatewayError, unusable
 from ...events import BlockEnd, BlockStart, Delta, Event, Failed, Finish, Start, Unknown, fold
-from ...framing import MAX_FRAME, BadJSON, FrameTooLong, ServerSentEvents, loads
+from ...framing import BadJSON, EventsOrBody, FrameTooLong, loads
 from ...values import Reply, Vendor
-from ..openai.fields import DONE, arguments_text, unusable
+from ..openai.fields import DONE, arguments_text
 from .items import (
     CALL,
     MESSAGE,
@@ -240,11 +240,10 @@ class Reader:
     """A provider's stream as events. A service may answer a stream request with one JSON object: a response, or an
     error. There is no finish reason before the last event, so nothing can follow one."""
 
-    __slots__ = ("_body", "_output", "_sse", "_started")
+    __slots__ = ("_frames", "_output", "_started")
 
     def __init__(self) -> None:
-        self._sse = ServerSentEvents()
-        self._body: bytearray | None = bytearray()  # None once the answer is known not to be one JSON object
+        self._frames = EventsOrBody()
         self._output = _Output()
         self._started = False  # any frame was read
 
@@ -257,12 +256,10 @@ class Reader:
         if output.done:
             return []
         events: list[Event] = []
-        if self._body is not None:
-            data = self._beginning(data, events)
         try:
-            frames = self._sse.feed(data)
-        except FrameTooLong:
-            output.fail(events, unusable(f"sent a frame of more than {MAX_FRAME} bytes"))
+            frames = self._frames.feed(data)
+        except FrameTooLong as error:
+            output.fail(events, unusable(f"sent {error}"))
             return events
         for name, frame in frames:
             if name == _TEXT:
@@ -288,28 +285,15 @@ class Reader:
         if output.done:
             return []
         events: list[Event] = []
-        if self._body is not None:
-            self._whole(bytes(self._body), events)
+        if self._frames.body is not None:
+            self._whole(bytes(self._frames.body), events)
             return events
-        for name, frame in self._sse.end():
+        for name, frame in self._frames.end():
             self._frame(name, frame, events)
             if output.done:
                 return events
         self._cut(events)
         return events
-
-    def _beginning(self, data: bytes, events: list[Event]) -> bytes:
-        """Keeps what belongs to one JSON object; gives back what belongs to a stream."""
-        assert self._body is not None
-        if not self._body:
-            data = data.lstrip(b"\xef\xbb\xbf \t\r\n")
-            if data and not data.startswith(b"{"):
-                self._body = None
-                return data
-        self._body += data
-        if len(self._body) > MAX_FRAME:
-            self._output.fail(events, unusable(f"sent a body of more than {MAX_FRAME} bytes"))
-        return b""
 
     def _whole(self, body: bytes, events: list[Event]) -> None:
         if not body.strip():
