@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from ollama_bridge.errors import MODEL_NOT_FOUND, Scope
 from ollama_bridge.policy import breaker as module
-from ollama_bridge.policy.breaker import AT_ONCE, FAILURES, LEAST_COOL, PROBED, REMEMBERED, Breakers, Pass
+from ollama_bridge.policy.breaker import AT_ONCE, FAILURES, LEAST_COOL, OVERLOADED, PROBED, REMEMBERED, Breakers, Pass
 
 BASE, LONGEST = 5.0, 40.0
 NAME = "lab/m"
@@ -276,13 +276,15 @@ def test_states_show_those_that_are_not_closed(breakers: Breakers, clock: Clock)
     [
         (Scope.PROVIDER, 503, "provider 'lab' has failed several times in a row; it is asked again in 5 s"),
         (Scope.THROTTLE, 429, "provider 'lab' has had too many requests; it is asked again in 5 s"),
+        (OVERLOADED, 503, "provider 'lab' is overloaded; it is asked again in 5 s"),
         (Scope.KEY, 502, "provider 'lab' has refused our key or account; it is asked again in 5 s"),
     ],
 )
-def test_a_refusal_says_why_and_until_when(breakers: Breakers, reason: Scope, status: int, words: str) -> None:
+def test_a_refusal_says_why_and_until_when(breakers: Breakers, reason: str, status: int, words: str) -> None:
     fail(breakers, 1 if reason in AT_ONCE else FAILURES, reason)
     refusal = breakers.refusal(NAME, "provider 'lab'", "it")
-    assert (refusal.message, refusal.status, refusal.scope, refusal.retry_after) == (words, status, reason, BASE)
+    scope = Scope.THROTTLE if reason == OVERLOADED else reason
+    assert (refusal.message, refusal.status, refusal.scope, refusal.retry_after) == (words, status, scope, BASE)
 
 
 def test_a_model_that_is_not_there_is_refused_in_the_words_of_any_unknown_name(breakers: Breakers) -> None:

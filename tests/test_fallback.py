@@ -285,7 +285,7 @@ RESTS = {  # a failure; how many requests it takes until the target rests; what 
     "reset": (Script(trouble=Trouble.RESET), 3, 503, "'a/up' has failed several times in a row"),
     "midway": (Script(text=("Hel", "lo"), trouble=Trouble.CUT), 3, 503, "'a/up' has failed several times in a row"),
     "429": (Script(status=429, error="Slow down."), 1, 429, "'a/up' has had too many requests"),
-    "529": (Script(status=529, error="Overloaded."), 1, 429, "'a/up' has had too many requests"),
+    "529": (Script(status=529, error="Overloaded."), 1, 503, "'a/up' is overloaded"),
     "401": (Script(status=401, error="Who?"), 3, 502, "provider 'a' has refused our key or account"),
     "404": (Script(status=404, error="The model `up` does not exist."), 3, 404, "model 'it' not found"),
 }

@@ -24,7 +24,8 @@ from typing import Literal, Protocol
 from ..errors import MODEL_NOT_FOUND, GatewayError, Scope
 
 FAILURES = 3  # in a row
-AT_ONCE = frozenset({Scope.THROTTLE})  # one says that the next request will fare no better
+OVERLOADED = "overloaded"  # a reason beside those of Scope: a THROTTLE that has nothing to do with our own requests
+AT_ONCE = frozenset({Scope.THROTTLE.value, OVERLOADED})  # one says that the next request will fare no better
 LEAST_COOL = 1.0  # seconds: "Retry-After: 0" is no invitation to a tight loop
 PROBED = 1.0  # seconds: when to look again while somebody else's probe is on its way
 REMEMBERED = 4096  # names; clients can invent any number of them
@@ -34,6 +35,7 @@ State = Literal["closed", "half-open", "open"]
 _FAILED = (503, Scope.PROVIDER, "has failed several times in a row")
 _REFUSALS: Mapping[str, tuple[int, Scope, str]] = {
     Scope.THROTTLE: (429, Scope.THROTTLE, "has had too many requests"),
+    OVERLOADED: (503, Scope.THROTTLE, "is overloaded"),
     Scope.KEY: (502, Scope.KEY, "has refused our key or account"),
     Scope.MODEL: (404, Scope.MODEL, "is no model of its provider, as was said several times"),
 }
@@ -101,7 +103,7 @@ class Pass:
             breakers._good(self._breaker, self._turn, self._was_probe(breakers))
 
     def bad(self, reason: str, cool: float | None = None) -> None:
-        """It failed. `reason`: a Scope's word; `cool`: the seconds that it asked for itself."""
+        """It failed. `reason`: a Scope's word, or OVERLOADED; `cool`: the seconds that it asked for itself."""
         if breakers := self._settle():
             breakers._bad(self._breaker, self._turn, self._was_probe(breakers), reason, cool)
 

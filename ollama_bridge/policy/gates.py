@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ..errors import GatewayError, Scope
 from ..values import ChatRequest, EmbedRequest
 from . import trim
-from .breaker import Breakers, Pass
+from .breaker import OVERLOADED, Breakers, Pass
 from .limits import Limits, Permit
 from .plans import Plan, Planned
 from .queue import Place, Queues
@@ -44,7 +44,8 @@ class Turn:
         if error.scope is Scope.KEY and self.of_key is not None:
             self.of_key.bad(error.scope.value, error.retry_after)
         elif error.scope in _OF_TARGET and self.of_target is not None:
-            self.of_target.bad(error.scope.value, error.retry_after)
+            overloaded = error.scope is Scope.THROTTLE and error.status == 503
+            self.of_target.bad(OVERLOADED if overloaded else error.scope.value, error.retry_after)
 
     def leave(self) -> None:
         for leave in (self.of_target, self.of_key):
