@@ -234,11 +234,13 @@ def leavers(bench: Bench, turn: int) -> None:
 
 def start(bench: Bench, turn: int) -> None:
     """start.cpu, start.wall: seconds until the first chat is answered; start.mib: memory then."""
-    with bench.fresh_bridge() as target:
-        bench.runner.run(_chat_once(target))
-        bench.figures.put("bridge", "start.wall", turn, time.monotonic() - target.gateway.started_at)
-        bench.figures.put("bridge", "start.cpu", turn, target.gateway.cpu())
-        bench.figures.put("bridge", "start.mib", turn, target.gateway.memory())
+    port = bench.upstream.port
+    for program, prefix in ((gateways.bridge(port, bench.folder), "lab/"), (gateways.reference("typed", port), "")):
+        with Gateway(program, {bench.cores.gateway}, bench.folder) as gateway:
+            bench.runner.run(_chat_once(Target(program.name, gateway, doors.CHAT, prefix)))
+            bench.figures.put(program.name, "start.wall", turn, time.monotonic() - gateway.started_at)
+            bench.figures.put(program.name, "start.cpu", turn, gateway.cpu())
+            bench.figures.put(program.name, "start.mib", turn, gateway.memory())
 
 
 async def _chat_once(target: Target) -> None:
@@ -266,4 +268,4 @@ CHECKS: dict[str, Callable[[Bench, int], None]] = {
 }
 
 # Checks whose figures are compared between targets or scatter: done in several rounds.
-REPEATED = {"hold": 3, "workers": 3, "start": 3}
+REPEATED = {"hold": 3, "workers": 3, "start": 5}

@@ -21,6 +21,7 @@ class Limit:
     """One number that must hold: `subject`'s `figure`, or its ratio to that of `base`, is at most `must`.
 
     With `least` it is at least `must`. Without `must` the figure is only shown. `gate`: part of the short check.
+    `best`: judged by the best round, not by the median: for seconds that no reference divides, as neighbours only add.
     """
 
     figure: str
@@ -32,6 +33,7 @@ class Limit:
     subject: str = "bridge"
     least: bool = False
     gate: bool = False
+    best: bool = False
     unit: str = ""
 
     def scenarios(self) -> set[str]:
@@ -226,7 +228,8 @@ GOALS: tuple[Goal, ...] = (
         "P18",
         "start to first answer",
         (
-            Limit("start.cpu", "s of CPU", 1.5, 1.0, unit="s"),
+            Limit("start.cpu", "s of CPU, best round", 1.5, 1.0, best=True, unit="s"),
+            Limit("start.cpu", "x typed", base="typed", unit="s"),
             Limit("start.wall", "s", unit="s"),
             Limit("start.mib", "MiB then", unit="MiB"),
         ),
@@ -276,6 +279,8 @@ def _judged(goal: Goal, limit: Limit, figures: Figures, unavailable: dict[str, s
         why = next((unavailable[name] for name in scenarios if name in unavailable), "no figure")
         return Row(goal, limit, value, None, None, must, "not measured", why)
     middle = statistics.median(judged)
+    if limit.best:
+        middle = value = max(judged) if limit.least else min(judged)
     spread = (min(judged), max(judged))
     verdict: Verdict = "-"
     if must is not None:
