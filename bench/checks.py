@@ -267,5 +267,8 @@ CHECKS: dict[str, Callable[[Bench, int], None]] = {
     "reuse": reuse,
 }
 
+# Done before anything else: a limit in seconds, and minutes of load make many a virtual machine slower by half.
+RESTED = frozenset({"start"})
+
 # Checks whose figures are compared between targets or scatter: done in several rounds.
 REPEATED = {"hold": 3, "workers": 3, "start": 5}

@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -33,7 +33,7 @@ from pathlib import Path
 import gateways
 import goals
 import tables
-from checks import CHECKS, REPEATED, Bench, Mode
+from checks import CHECKS, REPEATED, RESTED, Bench, Mode
 from figures import Figures
 from gateways import Cores, Gateway, NotStarted
 from loops import new_event_loop
@@ -92,8 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             with Gateway(gateways.upstream(), {cores.tools}, Path(folder)) as upstream:
                 bench = Bench(runner, cores, Path(folder), upstream, mode)
+                times = 1 if options.quick else rounds
+                alone(bench, wanted, RESTED, times, progress)
                 done = steady(bench, wanted, rounds, progress, everything=mode is FULL and not options.only)
-                alone(bench, wanted, 1 if options.quick else min(rounds, 3), progress)
+                alone(bench, wanted, CHECKS.keys() - RESTED, times, progress)
         except NotStarted as error:
             print(f"\n{error}. It said:\n{error.said}", file=sys.stderr)
             return 2
@@ -186,11 +188,11 @@ def steady(bench: Bench, wanted: Sequence[goals.Goal], rounds: int, progress: Pr
     return rounds
 
 
-def alone(bench: Bench, wanted: Sequence[goals.Goal], rounds: int, progress: Progress) -> None:
-    """The checks that need a fresh gateway. One whose gateway breaks, or does not start, is a fault of that check."""
+def alone(bench: Bench, wanted: Sequence[goals.Goal], checks: Collection[str], rounds: int, progress: Progress) -> None:
+    """Those checks, each on a fresh gateway. One that breaks, or does not start, is a fault of its check."""
     limits = [limit for goal in wanted for limit in goal.limits]
     for name, check in CHECKS.items():
-        if not any(name in limit.scenarios() for limit in limits):
+        if name not in checks or not any(name in limit.scenarios() for limit in limits):
             continue
         took = 5.0  # seconds, as long as nothing better is known
         for turn in range(min(rounds, REPEATED.get(name, 1))):
