@@ -2,7 +2,8 @@
 
 Knows: SSE and NDJSON framing, JSON as Go's encoder writes it. Must not know: what a frame means.
 
-Two bounds hold everywhere: a frame longer than MAX_FRAME raises FrameTooLong, so an upstream cannot fill memory.
+Two bounds hold everywhere: a frame longer than MAX_FRAME, or of more than MAX_LINES, raises FrameTooLong, so an
+upstream can neither fill memory nor keep a reader busy for long.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 import msgspec
 
 MAX_FRAME = 32 * 1024 * 1024  # bytes; a base64 picture in one frame is the largest honest one
+MAX_LINES = 100_000  # of data in one event; honest ones have one, or those of an indented JSON document
 
 
 _decoder = msgspec.json.Decoder()
@@ -70,8 +72,8 @@ def json_string(text: str) -> bytes:
 class FrameTooLong(ValueError):
     """A frame, or a body in place of frames, grew beyond its limit. Its text can follow "sent"."""
 
-    def __init__(self, limit: int, what: str = "frame") -> None:
-        super().__init__(f"a {what} of more than {limit} bytes")
+    def __init__(self, limit: int, what: str = "frame", unit: str = "bytes") -> None:
+        super().__init__(f"a {what} of more than {limit} {unit}")
 
 
 class Lines:
@@ -220,6 +222,8 @@ class ServerSentEvents:
                     self._data.append(b"")
             elif self._data or self._name is not None:
                 self._close(frames)
+        if len(self._data) > MAX_LINES:
+            raise FrameTooLong(MAX_LINES, unit="lines")
         self._held = self._held + len(data) if self._data else 0
         if self._held > self.limit:
             raise FrameTooLong(self.limit)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ollama_bridge.framing import (
     MAX_FRAME,
+    MAX_LINES,
     BadJSON,
     EventsOrBody,
     FrameTooLong,
@@ -150,6 +151,13 @@ def test_many_data_lines_are_bounded_too() -> None:
     with pytest.raises(FrameTooLong):
         for _ in range(100):
             reader.feed(b"data: aaaa\n")
+
+
+def test_an_event_has_not_any_number_of_lines() -> None:
+    reader = ServerSentEvents()
+    assert reader.feed(b"data:\n" * MAX_LINES) == []
+    with pytest.raises(FrameTooLong, match="a frame of more than 100000 lines"):
+        reader.feed(b"data:\n")
 
 
 BODIES = {"an object": b'{"a":[1]}', "a list": b"[1]", "after blanks": b'\xef\xbb\xbf \r\n{"a":1}'}
