@@ -27,7 +27,7 @@ from watch import watching
 
 in_module = pytest.mark.asyncio(loop_scope="module")
 
-WINDOW, IN_WINDOW, JITTER = 3.0, 3, 0.3  # seconds, attempts (row 2); what a busy machine may add or take
+WINDOW, IN_WINDOW, JITTER = 3.0, 3, 1.0  # seconds, attempts (row 2); what a busy machine may add or take
 
 ASKS = {
     "count": COUNT,

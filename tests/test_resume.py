@@ -41,7 +41,7 @@ class World:
     ) -> Heard:
         config = {
             "providers": {
-                "a": openai_provider(self.a.url, timeouts={"idle": "200ms"}),
+                "a": openai_provider(self.a.url, timeouts={"idle": "1s"}),
                 "b": openai_provider(self.b.url),
                 "anthropic": {"base_url": self.claude.url, "api_key": KEY},
                 "box": ollama_provider(self.box.url),
