@@ -45,6 +45,9 @@ GATE = Mode(rounds=3, effort=0.6, holders=400, requests=0, pause=0.0, limit=150.
 QUICK = Mode(rounds=1, effort=0.2, holders=150, requests=1_000, pause=2.0, limit=60.0, kept=20.0)
 
 
+STEAL = 7
+
+
 class Progress:
     """Lines on standard error: what is being done, after how many seconds."""
 
@@ -84,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         progress.say("one core only: rates and delays mean nothing, CPU and memory do")
     gateways.lift_file_limit()
     os.sched_setaffinity(0, {cores.tools})
-    began = datetime.now(UTC)
+    began, ticks = datetime.now(UTC), cpu_ticks()
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
         asyncio.Runner(loop_factory=new_event_loop) as runner,
@@ -102,7 +105,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bench.figures.derive()
     rows = goals.judge(wanted, bench.figures, bench.unavailable, options.gate)
     progress.say("done")
+    taken = [now - before for now, before in zip(cpu_ticks(), ticks, strict=True)]
     setting = circumstances(cores, began, progress.elapsed, done, mode)
+    setting["stolen"] = f"{taken[STEAL] / sum(taken):.0%} of the time of all cores, by other machines of the same host"
     print("\n".join(f"{name}: {value}" for name, value in setting.items()))
     print(f"\n{tables.goals(rows)}\n\n{tables.medians(bench.figures, PLACES)}")
     if bench.figures.faults:
@@ -223,6 +228,12 @@ def circumstances(cores: Cores, began: datetime, seconds: float, rounds: int, mo
         "cores": f"gateway {cores.gateway}, tools {cores.tools}; load at the end {os.getloadavg()[0]:.1f}",
         "run": f"{rounds} rounds, effort {mode.effort:g}, {mode.holders} streams held, {seconds:.0f} s",
     }
+
+
+def cpu_ticks() -> list[int]:
+    """Time of all cores so far, by what it went into (proc(5), /proc/stat); STEAL is the place of what this machine
+    wanted and did not get. CPU clocks count it in, so a run with much of it shows everything dearer."""
+    return [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
 
 
 def machine() -> str:
