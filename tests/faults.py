@@ -20,10 +20,10 @@ SAID = Script(text=TEXT)
 WORDS = "It broke."  # the provider's own
 
 # Limits are short where one is waited for.
-FIRST_BYTE = {"first_byte": "600ms"}
-FIRST_TOKEN = {"first_token": "600ms"}
-IDLE = {"idle": "600ms"}
-TOTAL = {"total": "600ms"}
+FIRST_BYTE = {"first_byte": "2s"}
+FIRST_TOKEN = {"first_token": "2s"}
+IDLE = {"idle": "2s"}
+TOTAL = {"total": "2s"}
 
 
 @dataclass(frozen=True)
@@ -165,11 +165,11 @@ FAULTS = (
     Fault(5, "reset after headers", (trouble(Trouble.CUT, 0),), taken_over(2)),
     Fault(6, "no response", (trouble(Trouble.SILENT),), taken_over(1), STREAM, limits=FIRST_BYTE),
     Fault(6, "no response", (trouble(Trouble.SILENT),), taken_over(1), WHOLE, limits=TOTAL),
-    Fault(6, "no response, nobody else", (trouble(Trouble.SILENT),), told(504, 1, words="sent no answer within 0.6 s"),
+    Fault(6, "no response, nobody else", (trouble(Trouble.SILENT),), told(504, 1, words="sent no answer within 2 s"),
           STREAM, limits=FIRST_BYTE, alone=True),
     Fault(7, "headers, no token", (trouble(Trouble.STALL, 0),), taken_over(1), STREAM, limits=FIRST_TOKEN),
     Fault(7, "headers, no token, nobody else", (trouble(Trouble.STALL, 0),),
-          told(504, 1, words="sent no token within 0.6 s"), STREAM, limits=FIRST_TOKEN, alone=True),
+          told(504, 1, words="sent no token within 2 s"), STREAM, limits=FIRST_TOKEN, alone=True),
     Fault(8, "cut after a token", (trouble(Trouble.CUT),), broken_off(), STREAM),
     Fault(8, "cut inside", (trouble(Trouble.CUT),), taken_over(2), WHOLE),
     Fault(8, "ends early", (trouble(Trouble.END),), broken_off(), STREAM),
@@ -177,10 +177,10 @@ FAULTS = (
     Fault(8, "ends early", (trouble(Trouble.END),), taken_over(2), WHOLE),
     Fault(8, "an error after a token", (trouble(Trouble.ERROR),), broken_off(WORDS), STREAM),
     Fault(8, "an error before a token", (trouble(Trouble.ERROR, 0),), taken_over(2), STREAM),
-    Fault(9, "stalls after a token", (trouble(Trouble.STALL),), broken_off("no further token within 0.6 s"), STREAM,
+    Fault(9, "stalls after a token", (trouble(Trouble.STALL),), broken_off("no further token within 2 s"), STREAM,
           limits=IDLE),
     Fault(9, "stalls inside", (trouble(Trouble.STALL),), taken_over(1), WHOLE, limits=TOTAL),
-    Fault(9, "never comes to its end", (trouble(Trouble.STALL),), broken_off("no end of the answer within 0.6 s"),
+    Fault(9, "never comes to its end", (trouble(Trouble.STALL),), broken_off("no end of the answer within 2 s"),
           STREAM, limits=TOTAL),
     Fault(10, "a malformed frame", (trouble(Trouble.MALFORMED),), broken_off(), STREAM),
     Fault(10, "a malformed first frame", (trouble(Trouble.MALFORMED, 0),), taken_over(2), STREAM),
