@@ -221,7 +221,7 @@ async def test_two_hundred_streams_and_a_signal(tmp_path: Path) -> None:
             upstream.play(f"{provider}-stalls", STALLED)
         names = ("wire-ends", "wire-stalls", "real-ends", "real-stalls")
         config = {
-            "server": {"listen": "127.0.0.1:0", "drain": "2s", "log_level": "warning"},
+            "server": {"listen": "127.0.0.1:0", "drain": "6s", "log_level": "warning"},
             "providers": {"wire": openai_provider(wire.url), "real": ollama_provider(real.url)},
             "models": {name: alias(name[:4], name) for name in names},
             "state_dir": str(tmp_path / "state"),

@@ -36,6 +36,7 @@ DOORS: tuple[Door, ...] = (CHAT, V1)
 WAYS = ("stream", "whole")
 TEXT = "one two three four five six seven"
 LATE = 1.0  # seconds
+STALLED = 3.0  # seconds, of which llmock must not see our client sit through all
 LIMIT = "400ms"
 
 # Provider's name -> its kind, its path at llmock.
@@ -73,7 +74,7 @@ def fail(status: int, times: int | None = None, after: float | None = None, **mo
 
 
 def break_stream(kind: str, after: int = 4) -> dict[str, Any]:
-    return {"type": "stream_fault", "kind": kind, "after_chunks": after, "stall_seconds": LATE, "times": None}
+    return {"type": "stream_fault", "kind": kind, "after_chunks": after, "stall_seconds": STALLED, "times": None}
 
 
 LATE_ANSWER = {"type": "delay", "seconds": LATE, "times": None}
