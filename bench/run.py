@@ -43,9 +43,7 @@ from targets import PLACES, start
 FULL = Mode(rounds=5, effort=1.0, holders=500, requests=10_000, pause=30.0, limit=600.0, kept=150.0)
 GATE = Mode(rounds=3, effort=0.6, holders=400, requests=0, pause=0.0, limit=150.0, kept=50.0)
 QUICK = Mode(rounds=1, effort=0.2, holders=150, requests=1_000, pause=2.0, limit=60.0, kept=20.0)
-
-
-STEAL = 7
+STEAL = 7  # the place of stolen time among the words of /proc/stat
 
 
 class Progress:

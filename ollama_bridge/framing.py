@@ -2,8 +2,8 @@
 
 Knows: SSE and NDJSON framing, JSON as Go's encoder writes it. Must not know: what a frame means.
 
-Two bounds hold everywhere: a frame longer than MAX_FRAME, or of more than MAX_LINES, raises FrameTooLong, so an
-upstream can neither fill memory nor keep a reader busy for long.
+Frames are bounded: one longer than MAX_FRAME, or an event of more than MAX_LINES, raises FrameTooLong, so an upstream
+can neither fill memory nor keep a reader busy for long.
 """
 
 from __future__ import annotations
